@@ -1,0 +1,68 @@
+# Everything a developer or CI runs. As root, on Debian 12 or 13, with git, make and python3.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+LAB := tests/lab/lab
+PHASE := scripts/phase
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
+export PYTHONDONTWRITEBYTECODE := 1
+export MOLECULE_GLOB := molecule/*/molecule.yml
+
+# Each lab of its own name; both may exist at the same time.
+DEMO_LAB := demo
+TEST_LAB := molecule
+
+.PHONY: help setup demo test test-full lint unit molecule integration collection clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.complete collection ## Install the pinned tools into .venv and the Debian packages the lab needs
+	@$(LAB) require
+
+$(VENV)/.complete: requirements-dev.txt
+	@$(PHASE) "Install the pinned tools into $(VENV)" scripts/make_venv $(VENV) requirements-dev.txt
+
+# The checkout finds itself as a collection through this link; ansible.cfg names the folder.
+collection: .ansible/collections/ansible_collections/dn42/compose/galaxy.yml
+.ansible/collections/ansible_collections/dn42/compose/galaxy.yml:
+	@mkdir -p .ansible/collections/ansible_collections/dn42
+	@ln -sfn ../../../.. .ansible/collections/ansible_collections/dn42/compose
+
+demo: setup ## Build the lab, deploy two nodes that peer with a foreign network, show the result
+	@DN42_LAB=$(DEMO_LAB) scripts/demo
+
+test: setup ## Lint, unit tests, and everything on real hosts in the lab
+	@$(MAKE) lint
+	@$(MAKE) unit
+	@$(MAKE) molecule
+
+test-full: test ## What takes longer than CI allows; nothing yet besides the tests
+
+lint: $(VENV)/.complete collection ## ruff, yamllint and ansible-lint (production profile)
+	@$(PHASE) "Lint Python" ruff check .
+	@$(PHASE) "Check the format of Python" ruff format --check .
+	@$(PHASE) "Lint YAML" yamllint --strict .
+	@$(PHASE) "Lint roles and playbooks" ansible-lint --strict
+
+unit: $(VENV)/.complete collection ## Unit tests, no root and no lab needed
+	@$(PHASE) "Unit tests" pytest tests/unit
+
+molecule: setup ## Molecule's default scenario, then the integration tests on its converged lab
+	@$(PHASE) "Molecule: create, converge twice, verify" env DN42_LAB=$(TEST_LAB) molecule test --destroy=never
+	@$(MAKE) integration
+	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(TEST_LAB) molecule destroy
+
+integration: setup ## Integration tests on a lab that Molecule has converged
+	@$(PHASE) "Integration tests on real hosts" env DN42_LAB=$(TEST_LAB) pytest tests/integration -v --maxfail=5
+
+clean: ## Remove everything that make has made: labs, images, environments, plans
+	@if [ -x $(LAB) ]; then $(LAB) purge; fi
+	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build inventories/demo/plan
+	@find .ansible -mindepth 1 -maxdepth 1 ! -name collections -exec rm -rf {} + 2>/dev/null || true
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,161 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Controller side of dn42.compose.release: render everything, ask the node once, send one archive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+try:  # ansible-core 2.19 renders only what is marked as a template
+    from ansible.template import trust_as_template
+except ImportError:
+
+    def trust_as_template(value: str) -> str:
+        """Before 2.19 every string was a template."""
+        return value
+
+
+from ansible_collections.dn42.compose.plugins.module_utils import _compose
+from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
+from ansible_collections.dn42.compose.plugins.module_utils._action import role_search_path, send_bytes
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class Rendered(NamedTuple):
+    """What one service role contributes to the node."""
+
+    role: service_role.ServiceRole
+    files: Dict[str, bytes]
+    secrets: Dict[str, bytes]
+    fragment: str
+
+    @property
+    def release(self) -> str:
+        """Hash of the configuration's paths and contents: equal content, equal release."""
+        lines = "".join(f"{name}\0{_sha256(content)}\n" for name, content in sorted(self.files.items()))
+        return _sha256(lines.encode())[:16]
+
+
+class ActionModule(ActionBase):
+    """Render the node's configuration, compare it with the node's, and apply what differs."""
+
+    TRANSFERS_FILES = True
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Answer with `changes`, `done` and, if asked for, `diff`."""
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        args = dict(self._task.args)
+        try:
+            rendered = [self._render(service_role.load(name, role_search_path(task_vars)), args["model"], task_vars) for name in args["services"]]
+            compose = self._compose(rendered, args)
+        except (service_role.ServiceRoleError, _compose.ComposeError) as error:
+            raise AnsibleActionFail(str(error)) from error
+        declared = self._declared(rendered, compose, args)
+        answer = self._node({"operation": "inspect", "declared": declared}, task_vars)
+        result.update(answer)
+        found = result.pop("found", [])
+        result["changes"] = [change["what"] for change in found]
+        if self._task.diff:
+            result["diff"] = self._diff(found, rendered, compose)
+        if answer.get("failed") or not found or self._task.check_mode:
+            return result
+        result.update(self._apply(declared, rendered, compose, task_vars))
+        return result
+
+    def _node(self, args: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        return self._execute_module(module_name="dn42.compose.release", module_args=args, task_vars=task_vars)
+
+    def _apply(self, declared: Dict[str, Any], rendered: List[Rendered], compose: bytes, task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        entries: List[Tuple[str, bytes, int]] = [("compose.yaml", compose, 0o644)]
+        for part in rendered:
+            entries += [(f"services/{part.role.name}/{name}", content, 0o644) for name, content in part.files.items()]
+            entries += [(f"secrets/{part.role.name}/{name}", content, 0o400) for name, content in part.secrets.items()]
+        try:
+            archive = send_bytes(self, service_role.archive(entries), "release.tar.gz")
+            return self._node({"operation": "apply", "declared": declared, "archive": archive}, task_vars)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+
+    # Rendering
+
+    def _render(self, role: service_role.ServiceRole, model: Mapping[str, Any], task_vars: Dict[str, Any]) -> Rendered:
+        variables = {**role.defaults, **task_vars, "dn42": model}
+        templates = role.path / "templates"
+        files = {name: self._template(path, variables) for name, path in role.templates()}
+        secrets_template = templates / "secrets.json.j2"
+        secrets = json.loads(self._template(secrets_template, variables)) if secrets_template.is_file() else {}
+        return Rendered(
+            role=role,
+            files={name: text.encode() for name, text in files.items()},
+            secrets={name: content.encode() for name, content in secrets.items()},
+            fragment=self._template(templates / "compose.yaml.j2", variables),
+        )
+
+    def _template(self, path: Path, variables: Dict[str, Any]) -> str:
+        source = trust_as_template(path.read_text(encoding="utf-8"))
+        templar = self._templar.copy_with_new_env(searchpath=[str(path.parent)], available_variables=variables)
+        try:
+            return str(templar.template(source, escape_backslashes=False))
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"{path.relative_to(path.parents[2])} of the role {path.parents[2].name}: {error}") from error
+
+    def _compose(self, rendered: List[Rendered], args: Mapping[str, Any]) -> bytes:
+        return _compose.assemble(
+            fragments={part.role.name: part.fragment for part in rendered},
+            services={part.role.name: part.role.service for part in rendered},
+            images=args["images"],
+            model=args["model"],
+            directory=args["directory"],
+            project=args["project"],
+            bridge=args["bridge"],
+        ).encode()
+
+    def _declared(self, rendered: List[Rendered], compose: bytes, args: Mapping[str, Any]) -> Dict[str, Any]:
+        blocks = args["model"]["block"]
+        return {
+            "directory": args["directory"],
+            "project": args["project"],
+            "wait": int(args.get("wait") or 120),
+            "compose_sha256": _sha256(compose),
+            "network": {"name": "dn42", "subnets": [blocks[family]["prefix"] for family in ("ipv4", "ipv6") if blocks.get(family)]},
+            "services": {part.role.name: self._declared_service(part, args["images"][part.role.name]) for part in rendered},
+        }
+
+    @staticmethod
+    def _declared_service(part: Rendered, image: str) -> Dict[str, Any]:
+        role = part.role
+        return {
+            "service": role.service,
+            "container": f"dn42-{role.service}",
+            "image": image,
+            "release": part.release,
+            "files": {name: _sha256(content) for name, content in part.files.items()},
+            "check": [list(command) for command in role.check],
+            "reload": [list(command) for command in role.reload],
+            "secrets": {
+                "owner": role.secrets_owner,
+                "keep": list(role.secrets_kept),
+                # Keys are 256 random bits: their hash tells nothing about them.
+                "files": {name: _sha256(content) for name, content in part.secrets.items()},
+            },
+        }
+
+    @staticmethod
+    def _diff(found: List[Dict[str, Any]], rendered: List[Rendered], compose: bytes) -> List[Dict[str, str]]:
+        after = {"compose.yaml": compose}
+        for part in rendered:
+            after.update({f"{part.role.name}/{name}": content for name, content in part.files.items()})
+        files = [change for change in found if change.get("file")]
+        return [{"before_header": change["file"], "after_header": change["file"], "before": change["before"], "after": after.get(change["file"], b"").decode()} for change in files]

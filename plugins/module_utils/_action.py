@@ -1,0 +1,51 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What our action plugins share. Controller only.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, Dict, List, Mapping
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+
+NODES_GROUP = "dn42_nodes"
+
+
+def role_search_path(task_vars: Mapping[str, Any]) -> List[str]:
+    """Directories where a user's own service roles may be: beside the playbook, beside the inventory, `roles_path`."""
+    beside = [os.path.join(str(task_vars[name]), "roles") for name in ("playbook_dir", "inventory_dir") if task_vars.get(name)]
+    return beside + [str(path) for path in constants.DEFAULT_ROLES_PATH or []]
+
+
+def send_bytes(action: ActionBase, content: bytes, name: str) -> str:
+    """Put `content` into the task's temporary directory on the node (mode 0700) and return its path there."""
+    if not action._connection._shell.tmpdir:
+        action._make_tmp_path()
+    remote = action._connection._shell.join_path(action._connection._shell.tmpdir, name)
+    with tempfile.NamedTemporaryFile(prefix="dn42-", dir=constants.DEFAULT_LOCAL_TMP) as local:
+        local.write(content)
+        local.flush()
+        action._transfer_file(local.name, remote)
+    return remote
+
+
+def node_variables(task_vars: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """{node: its variables that describe the network} of every node of the inventory, whatever `--limit` says.
+
+    Only variables of our own are templated, so that a fault in a foreign variable of a host cannot stop us.
+    """
+    hostvars = task_vars["hostvars"]
+    wanted = ("dn42_asn", "dn42_pools", "dn42_peers", "dn42_node_endpoint", "dn42_node_number", "dn42_address_plan_pin", "ansible_host")
+    nodes = {}
+    for name in task_vars["groups"].get(NODES_GROUP) or []:
+        host = hostvars[name]
+        nodes[str(name)] = {variable: host[variable] for variable in wanted if variable in host}
+    return nodes

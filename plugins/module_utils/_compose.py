@@ -1,0 +1,104 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put a node's compose.yaml together from the fragments of its services. Controller only.
+
+A fragment says what is special about a service; what every service of ours has in common is written here once:
+its fixed addresses, the read-only file system, no capability unless the fragment adds one, no new privileges.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping
+
+import yaml
+
+HEADER = "# Written by the collection dn42.compose; the next run replaces changes made here.\n"
+
+
+class ComposeError(ValueError):
+    """A fragment that cannot be used; the text says why."""
+
+
+def _network(model: Mapping[str, Any], bridge: str) -> Dict[str, Any]:
+    config = []
+    for family, gateway in (("ipv4", "DefaultGatewayIPv4"), ("ipv6", "DefaultGatewayIPv6")):
+        block = model["block"].get(family)
+        if block:
+            config.append(
+                {
+                    "subnet": block["prefix"],
+                    "gateway": model["addresses"]["host"][family],
+                    # Docker makes this address the default gateway of every container on the bridge.
+                    "aux_addresses": {gateway: model["addresses"]["gateway"][family]},
+                }
+            )
+    return {
+        "name": "dn42",
+        "driver": "bridge",
+        "enable_ipv6": bool(model["block"].get("ipv6")),
+        "driver_opts": {
+            "com.docker.network.bridge.name": bridge,
+            # Addresses of DN42 are routed. Nothing of this network leaves through the host, translated or not.
+            "com.docker.network.bridge.enable_ip_masquerade": "false",
+        },
+        "ipam": {"driver": "default", "config": config},
+    }
+
+
+def _common(role: str, service: str, image: str, model: Mapping[str, Any], directory: str) -> Dict[str, Any]:
+    addresses = model["addresses"].get(role)
+    if not addresses:
+        raise ComposeError(f"the address plan has no address for the service '{role}'; add it to dn42_address_plan_extra_offsets")
+    fixed = {f"{family}_address": addresses[family] for family in ("ipv4", "ipv6") if addresses.get(family)}
+    return {
+        "image": image,
+        "container_name": f"dn42-{service}",
+        "hostname": f"{service}",
+        "restart": "unless-stopped",
+        "pull_policy": "never",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "networks": {"dn42": fixed},
+        "volumes": [f"{directory}/services/{role}:/config:ro"],
+        "logging": {"driver": "json-file", "options": {"max-size": "5m", "max-file": "2"}},
+    }
+
+
+def _merge_service(common: Dict[str, Any], special: Mapping[str, Any], role: str) -> Dict[str, Any]:
+    merged = dict(common)
+    for key, value in special.items():
+        if key == "volumes":
+            merged["volumes"] = [*common["volumes"], *value]
+        elif key in ("image", "container_name", "networks", "network_mode", "privileged", "cap_drop", "read_only"):
+            raise ComposeError(f"the compose fragment of the service '{role}' sets '{key}', which belongs to the stack")
+        else:
+            merged[key] = value
+    return merged
+
+
+def assemble(fragments: Mapping[str, str], services: Mapping[str, str], images: Mapping[str, str], model: Mapping[str, Any], directory: str, project: str, bridge: str) -> str:
+    """The text of compose.yaml, equal for equal input.
+
+    fragments: {role: rendered templates/compose.yaml.j2}; services: {role: compose service}; images: {role: tag}.
+    Raises ComposeError.
+    """
+    compose: Dict[str, Any] = {"name": project, "services": {}, "volumes": {}, "networks": {"dn42": _network(model, bridge)}}
+    for role in sorted(fragments):
+        try:
+            fragment = yaml.safe_load(fragments[role]) or {}
+        except yaml.YAMLError as error:
+            raise ComposeError(f"the compose fragment of the service '{role}' is not YAML: {error}") from error
+        compose["volumes"].update(fragment.get("volumes") or {})
+        for name, special in (fragment.get("services") or {services[role]: {}}).items():
+            if name != services[role]:
+                raise ComposeError(f"the compose fragment of the service '{role}' describes '{name}' instead of '{services[role]}'")
+            common = _common(role, name, images[role], model, directory)
+            compose["services"][name] = _merge_service(common, special or {}, role)
+    if not compose["volumes"]:
+        del compose["volumes"]
+    return HEADER + yaml.safe_dump(compose, sort_keys=True, default_flow_style=False, width=200)

@@ -1,0 +1,377 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From an inventory to the network it describes: every node, peer, tunnel and session, or every fault at once.
+
+Pure computation on the controller. Input are the `dn42_*` variables of all nodes, the address plan and the
+public keys; output is what the templates print, so that no template has to decide or compute anything.
+Nothing here depends on the order of the inventory, on `--limit` or on facts of a node.
+
+This module util is PRIVATE to the collection. It can have breaking changes at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+
+from ansible_collections.dn42.compose.plugins.module_utils import _dn42
+from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
+
+NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
+NODE_NUMBER_LIMIT = 2047  # keeps them below 32768, where the kernel picks ports for outgoing connections
+PEER_PORT_BASE = 20000  # DN42's custom: 2 and the last four digits of the peer's ASN
+DEFAULT_MTU = 1420
+SECRETS = frozenset(("preshared_key", "private_key", "dn42_router_private_key"))
+PEER_KEYS = frozenset(["name", "state", "asn", "description", "public_key", "preshared_key", "endpoint", "listen_port", "local_address", "peer_address", "mtu", "keepalive"])
+
+
+class Fault(NamedTuple):
+    """One thing wrong with the inventory: where, what was written, and what would be right."""
+
+    host: str
+    key: str
+    value: Any
+    problem: str
+
+    def __str__(self) -> str:
+        if self.key.rpartition(".")[2] in SECRETS:
+            return f"{self.host}: {self.key}: {self.problem} (its value is secret and not shown)"
+        shown = "" if self.value is MISSING else f" = {self.value!r}"
+        return f"{self.host}: {self.key}{shown}: {self.problem}"
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "(missing)"
+
+
+MISSING = _Missing()
+
+
+class InventoryFaults(ValueError):
+    """The inventory cannot be used; `faults` lists everything that is wrong with it."""
+
+    def __init__(self, faults: List[Fault]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+
+class _Reader:
+    """Reads the variables of one host and collects faults instead of stopping at the first."""
+
+    def __init__(self, host: str, faults: List[Fault]) -> None:
+        self.host = host
+        self.faults = faults
+
+    def fault(self, key: str, value: Any, problem: str) -> None:
+        self.faults.append(Fault(self.host, key, value, problem))
+
+    def read(self, source: Mapping[str, Any], name: str, key: str, reader: Callable[[Any], Any], default: Any = MISSING) -> Any:
+        """The value of `name` through `reader`; `default` where it is absent or null, a fault where there is none."""
+        value = source.get(name)
+        if value is None:
+            if default is MISSING:
+                self.fault(key, MISSING if name not in source else None, "is required")
+                return None
+            return default
+        try:
+            return reader(value)
+        except values.BadValue as error:
+            self.fault(key, value, str(error))
+            return None
+
+
+def interface_name(prefix: str, name: str) -> str:
+    """`<prefix>-<name>` when the kernel allows it, else a short name with a hash, stable and practically unique.
+
+    Node names come from the inventory and may be long host names, while an interface has at most 15 characters.
+    """
+    plain = f"{prefix}-{name}"
+    if len(plain) <= 15 and re.fullmatch(r"[a-z0-9_-]+", plain):
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    letters = re.sub(r"[^a-z0-9]", "", name.lower())[:3]
+    return f"{prefix}-{letters}{digest}"
+
+
+def protocol_name(prefix: str, name: str) -> str:
+    """A BIRD symbol for a name: letters, digits and underscores, different for different names."""
+    if re.fullmatch(r"[a-z0-9_]+", name):
+        return f"{prefix}_{name}"
+    symbol = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return f"{prefix}_{symbol}_{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+
+
+def default_link_local(asn: int) -> str:
+    """`fe80::` and the last four digits of the ASN, as DN42 operators do."""
+    return str(ipaddress.IPv6Address(f"fe80::{asn % 10000 or 1}"))
+
+
+def _endpoint(reader: _Reader, peer: Mapping[str, Any], key: str) -> Optional[Dict[str, Any]]:
+    pair = reader.read(peer, "endpoint", f"{key}.endpoint", values.endpoint, default=None)
+    return {"host": pair[0], "port": pair[1]} if pair else None
+
+
+def _read_peer(reader: _Reader, peer: Mapping[str, Any], key: str, own_asn: Optional[int]) -> Optional[Dict[str, Any]]:
+    before = len(reader.faults)
+    for unknown in sorted(str(name) for name in peer if name not in PEER_KEYS):
+        reader.fault(f"{key}.{unknown}", peer[unknown], f"is not an option of a peer (there are {', '.join(sorted(PEER_KEYS))})")
+    name = reader.read(peer, "name", f"{key}.name", values.peer_name)
+    if peer.get("state", "present") not in ("present", "absent"):
+        reader.fault(f"{key}.state", peer["state"], "must be present or absent")
+    if peer.get("state") == "absent":
+        return None
+    interface = interface_name("wg", name) if name else "wg-?"
+    asn = reader.read(peer, "asn", f"{key}.asn", values.asn)
+    if asn is not None and asn == own_asn:
+        reader.fault(f"{key}.asn", peer["asn"], "is our own ASN; nodes of our own are connected by being in the inventory")
+    read = {
+        "name": name,
+        "asn": asn,
+        "interface": interface,
+        "protocol": protocol_name("peer", name) if name else None,
+        "description": reader.read(peer, "description", f"{key}.description", values.text, default=None) or f"{name} (AS{asn})",
+        "public_key": reader.read(peer, "public_key", f"{key}.public_key", values.wireguard_key),
+        # The key itself stays in the inventory: the model is registered and may be printed.
+        "preshared": bool(reader.read(peer, "preshared_key", f"{key}.preshared_key", values.wireguard_key, default=None)),
+        "endpoint": _endpoint(reader, peer, key),
+        "listen_port": reader.read(peer, "listen_port", f"{key}.listen_port", values.port, default=PEER_PORT_BASE + (asn or 0) % 10000),
+        "local_address": reader.read(peer, "local_address", f"{key}.local_address", lambda value: values.link_local(value, interface), default_link_local(own_asn or 1)),
+        "peer_address": reader.read(peer, "peer_address", f"{key}.peer_address", lambda value: values.link_local(value, interface)),
+        # IPv6 needs 1280; above 1420 a tunnel does not fit into a usual path of 1500.
+        "mtu": reader.read(peer, "mtu", f"{key}.mtu", lambda value: values.integer(value, 1280, 1500), default=DEFAULT_MTU),
+        "keepalive": reader.read(peer, "keepalive", f"{key}.keepalive", lambda value: values.integer(value, 0, 65535), default=0),
+    }
+    if read["peer_address"] and read["peer_address"] == read["local_address"]:
+        reader.fault(f"{key}.peer_address", peer.get("peer_address"), "is the address of our own side; the two sides of a tunnel need different ones")
+    if '"' in read["description"] or "\n" in read["description"]:
+        reader.fault(f"{key}.description", peer.get("description"), "must be one line without double quotes")
+    return read if len(reader.faults) == before else None
+
+
+def _read_peers(reader: _Reader, host_vars: Mapping[str, Any], own_asn: Optional[int]) -> List[Dict[str, Any]]:
+    written = host_vars.get("dn42_peers")
+    if written is None:
+        return []
+    if not isinstance(written, list):
+        reader.fault("dn42_peers", written, "must be a list of peers, each beginning with '- name: ...'")
+        return []
+    peers, seen = [], {}
+    for index, peer in enumerate(written):
+        key = f"dn42_peers[{index}]"
+        if not isinstance(peer, Mapping):
+            reader.fault(key, peer, f"must be a mapping such as {{name: ..., asn: ...}}; YAML read {values.kind_of(peer)}")
+            continue
+        name = peer.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                reader.fault(f"{key}.name", name, f"is the name of dn42_peers[{seen[name]}] too; names are unique on a node")
+            seen[name] = index
+        read = _read_peer(reader, peer, key, own_asn)
+        if read:
+            peers.append(read)
+    ports: Dict[int, str] = {}
+    for peer in peers:
+        port = peer["listen_port"]
+        if port in ports:
+            reader.fault(f"dn42_peers[{seen[peer['name']]}].listen_port", port, f"is used by peer {ports[port]} too; give one of them another listen_port")
+        ports[port] = peer["name"]
+    return sorted(peers, key=lambda peer: peer["name"])
+
+
+def _node_endpoint(reader: _Reader, host_vars: Mapping[str, Any]) -> Optional[str]:
+    """Where the other nodes reach this one: `dn42_node_endpoint`, else `ansible_host`, else the name in the inventory."""
+    for name in ("dn42_node_endpoint", "ansible_host", "inventory_hostname"):
+        if host_vars.get(name) is not None:
+            return reader.read(host_vars, name, name, lambda value: values.endpoint(f"[{value}]:1" if ":" in values.text(value) else f"{value}:1")[0])
+    return reader.host
+
+
+def _own_value(reader: _Reader, host_vars: Mapping[str, Any], name: str, read: Callable[[Any], Any], default: Any = MISSING) -> Any:
+    return reader.read(host_vars, name, name, read, default)
+
+
+def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> Dict[str, Any]:
+    reader = _Reader(name, faults)
+    asn = _own_value(reader, host_vars, "dn42_asn", values.asn)
+    return {
+        "name": name,
+        "asn": asn,
+        "endpoint": _node_endpoint(reader, host_vars),
+        "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
+        "peers": _read_peers(reader, host_vars, asn),
+    }
+
+
+def _same_everywhere(nodes: Mapping[str, Mapping[str, Any]], variables: Mapping[str, Mapping[str, Any]], faults: List[Fault]) -> None:
+    """The network has one ASN and one set of pools; a node with others would be a different network."""
+    first = min(nodes)
+    for name in sorted(nodes):
+        if nodes[name]["asn"] not in (None, nodes[first]["asn"]):
+            faults.append(Fault(name, "dn42_asn", nodes[name]["asn"], f"differs from the ASN of {first} ({nodes[first]['asn']}); one inventory is one autonomous system"))
+        if variables[name].get("dn42_pools") != variables[first].get("dn42_pools"):
+            faults.append(Fault(name, "dn42_pools", MISSING, f"differs from the pools of {first}; set it once for the group dn42_nodes"))
+
+
+def read_inventory(variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """Read the variables of all nodes: {node: {variable: value}} to {node: {name, asn, endpoint, number, peers}}.
+
+    Raises InventoryFaults with every fault of every node.
+    """
+    faults: List[Fault] = []
+    nodes = {name: _read_node(name, variables[name], faults) for name in sorted(variables)}
+    if nodes:
+        _same_everywhere(nodes, variables, faults)
+    if faults:
+        raise InventoryFaults(faults)
+    return nodes
+
+
+def _number(node: Mapping[str, Any], block: Mapping[str, Any], pools: List[Mapping[str, Any]]) -> int:
+    """A small number that belongs to a node as long as its block does: the block's position in the operator's pools.
+
+    It names the node's end of internal tunnels (port and link-local address). Deriving it from the block makes it
+    unique wherever blocks are, in every branch of the inventory, without a second register.
+    """
+    if node["number"]:
+        return node["number"]
+    family = "ipv4" if block.get("ipv4") else "ipv6"
+    prefix = ipaddress.ip_network(block[family]["prefix"])
+    position = 0
+    for pool in pools:
+        size = 1 << (prefix.max_prefixlen - int((pool.get("block_size") or {}).get(family) or prefix.prefixlen))
+        for text in pool.get(family) or []:
+            network = ipaddress.ip_network(text)
+            if prefix.subnet_of(network):
+                return position + (int(prefix.network_address) - int(network.network_address)) // size + 1
+            position += max(1, network.num_addresses // size)
+    return position + 1
+
+
+def _check_numbers(nodes: Mapping[str, Dict[str, Any]]) -> None:
+    taken: Dict[int, str] = {}
+    faults = []
+    for name, node in sorted(nodes.items()):
+        number = node["number"]
+        if number > NODE_NUMBER_LIMIT:
+            faults.append(
+                Fault(name, "dn42_node_number", MISSING, f"the block's position in the pools is {number}; give the node a number from 1 to {NODE_NUMBER_LIMIT} of its own")
+            )
+        elif number in taken:
+            faults.append(Fault(name, "dn42_node_number", number, f"is the number of {taken[number]} too; give one of them another"))
+        taken[number] = name
+    if faults:
+        raise InventoryFaults(faults)
+
+
+def _internal_tunnel(node: Mapping[str, Any], other: Mapping[str, Any], key: Optional[str]) -> Dict[str, Any]:
+    """Our end of the tunnel to another node of our own. Both ends follow from the two nodes' numbers alone."""
+    return {
+        "name": other["name"],
+        "asn": node["asn"],
+        "interface": interface_name("in", other["name"]),
+        "protocol": protocol_name("ibgp", other["name"]),
+        "description": f"node {other['name']}",
+        "public_key": key,
+        "preshared": False,
+        "endpoint": {"host": other["endpoint"], "port": NODE_PORT_BASE + node["number"]},
+        "listen_port": NODE_PORT_BASE + other["number"],
+        "local_address": str(ipaddress.IPv6Address(f"fe80::{node['number']:x}")),
+        "peer_address": str(ipaddress.IPv6Address(f"fe80::{other['number']:x}")),
+        "mtu": DEFAULT_MTU,
+        "keepalive": 0,
+    }
+
+
+def _tunnel(link: Mapping[str, Any], allowed_ips: List[str]) -> Dict[str, Any]:
+    return {
+        "name": link["interface"],
+        "listen_port": link["listen_port"],
+        "mtu": link["mtu"],
+        "addresses": [f"{link['local_address']}/64"],
+        "peer": {
+            "public_key": link["public_key"],
+            "endpoint": link["endpoint"],
+            "preshared_key_file": f"/secrets/psk-{link['interface']}" if link["preshared"] else None,
+            "allowed_ips": allowed_ips,
+            "keepalive": link["keepalive"],
+        },
+    }
+
+
+def _check_links(name: str, links: List[Mapping[str, Any]], own_key: Optional[str]) -> List[Fault]:
+    """Faults that only show once internal tunnels are known: shared ports or interfaces, a peer with our own key."""
+    faults = []
+    ports: Dict[int, str] = {}
+    for link in links:
+        if link["listen_port"] in ports:
+            faults.append(Fault(name, f"peer {link['name']}: listen_port", link["listen_port"], f"is used by the tunnel to {ports[link['listen_port']]} too"))
+        ports[link["listen_port"]] = link["name"]
+        if own_key and link["public_key"] == own_key:
+            faults.append(Fault(name, f"peer {link['name']}: public_key", link["public_key"], "is this node's own public key; ask the peer for theirs"))
+    return faults
+
+
+def _on_link(block: Mapping[str, Any], service: str) -> Dict[str, Optional[str]]:
+    """A service's addresses with the length of the block, as they are configured on an interface."""
+    addresses = block["addresses"][service]
+    return {family: f"{addresses[family]}/{block[family]['prefix_length']}" if addresses.get(family) else None for family in ("ipv4", "ipv6")}
+
+
+def _addresses(plan: Mapping[str, Any], name: str) -> Dict[str, Any]:
+    block = plan[name]
+    return {
+        "block": {family: block.get(family) for family in ("ipv4", "ipv6")},
+        "addresses": block["addresses"],
+    }
+
+
+def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan: Mapping[str, Any], keys: Mapping[str, str], aggregates: Mapping[str, List[str]]) -> Dict[str, Any]:
+    others = [nodes[name] for name in sorted(nodes) if name != node["name"]]
+    internal = [_internal_tunnel(node, other, keys.get(other["name"])) for other in others]
+    known = [link for link in internal if link["public_key"]]
+    gateway = plan[node["name"]]["addresses"]["gateway"]
+    return {
+        "node": node["name"],
+        "number": node["number"],
+        "asn": node["asn"],
+        # A router ID is 32 bits; a network without IPv4 takes the node's number.
+        "router_id": gateway.get("ipv4") or str(ipaddress.IPv4Address(node["number"])),
+        **_addresses(plan, node["name"]),
+        "bridge_gateway": _on_link(plan[node["name"]], "gateway"),
+        "aggregates": {family: list(aggregates.get(family) or []) for family in ("ipv4", "ipv6")},
+        "dn42_prefixes": _dn42.PREFIXES,
+        "route_filters": {family: [filter_._asdict() for filter_ in filters] for family, filters in _dn42.ROUTE_FILTERS.items()},
+        "nodes": [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"]} for name in sorted(nodes)],
+        "peers": node["peers"],
+        "internal": known,
+        # The ports of all tunnels, also of those whose other end has no key yet.
+        "listen_ports": sorted(link["listen_port"] for link in [*node["peers"], *internal]),
+        "tunnels": sorted(
+            [_tunnel(peer, _dn42.TUNNEL_PREFIXES) for peer in node["peers"]] + [_tunnel(link, _dn42.INTERNAL_TUNNEL_PREFIXES) for link in known],
+            key=lambda tunnel: tunnel["name"],
+        ),
+    }
+
+
+def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], aggregates: Mapping[str, List[str]], public_keys: Mapping[str, str]) -> Dict[str, Dict[str, Any]]:
+    """The model of every node, as the templates see it under the name `dn42`.
+
+    variables: {node: its `dn42_*` variables}; plan: `blocks` of dn42.compose.address_blocks; aggregates:
+    {family: registered prefixes}; public_keys: {node: key}, nodes without a key have no internal tunnels yet.
+    Raises InventoryFaults.
+    """
+    nodes = read_inventory(variables)
+    pools = next((list(host_vars.get("dn42_pools") or []) for host_vars in variables.values()), [])
+    for name, node in nodes.items():
+        node["number"] = _number(node, plan[name], pools)
+    _check_numbers(nodes)
+    models = {name: _build_node(nodes[name], nodes, plan, public_keys, aggregates) for name in nodes}
+    faults = [fault for name, model in models.items() for fault in _check_links(name, [*model["peers"], *model["internal"]], public_keys.get(name))]
+    if faults:
+        raise InventoryFaults(faults)
+    return models

@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the dn42.compose contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_key
+short_description: Make a node's WireGuard key on the node and tell its public half
+description:
+  - The private key is made on the node by the router's image, or comes from the user's vault, and never leaves the node.
+  - A key that exists is kept. Permissions that are too wide are repaired.
+author:
+  - the dn42.compose contributors
+attributes:
+  check_mode:
+    description: Makes no key. The public key is reported only where the private one exists.
+    support: full
+  diff_mode:
+    description: A key has no readable difference.
+    support: none
+options:
+  directory:
+    description: Directory of the router's secrets on the node.
+    type: path
+    required: true
+  owner:
+    description: Numeric id of the user that may read the key.
+    type: int
+    required: true
+  image:
+    description: The router's image.
+    type: str
+    required: true
+  private_key:
+    description: A key of the user's own instead of one made on the node.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Make the node's key
+  dn42.compose.node_key:
+    directory: /opt/dn42/secrets/router
+    owner: 64243
+    image: dn42-router:0123456789ab
+"""
+
+RETURN = r"""
+public_key:
+  description: Public key of the node, empty in check mode where there is no key yet.
+  returned: always
+  type: str
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dn42.compose.plugins.module_utils._release import make_secrets_directory, write_atomically
+
+
+def needs_change(key: Path, owner: int, supplied: str) -> bool:
+    """Whether the key is missing, another one, or readable by others."""
+    try:
+        state = key.stat()
+    except OSError:
+        return True
+    if supplied and key.read_text().strip() != supplied:
+        return True
+    return state.st_uid != owner or bool(stat.S_IMODE(state.st_mode) & 0o077)
+
+
+def public_key(module: AnsibleModule, directory: str, owner: int) -> str:
+    """Let the image make the key if there is none, and answer with the public half."""
+    docker = module.get_bin_path("docker", required=True)
+    command = [docker, "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", f"{owner}:{owner}"]
+    command += ["--volume", f"{directory}:/secrets", module.params["image"], "node-key"]
+    code, out, err = module.run_command(command)
+    if code != 0:
+        module.fail_json(msg=f"the node's key in {directory} cannot be used: {err.strip() or out.strip()}")
+    return out.strip()
+
+
+def main() -> None:
+    """Make or repair the key and report its public half."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "owner": {"type": "int", "required": True},
+            "image": {"type": "str", "required": True},
+            "private_key": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    directory, owner = module.params["directory"], module.params["owner"]
+    supplied = (module.params["private_key"] or "").strip()
+    key = Path(directory) / "private.key"
+    changed = needs_change(key, owner, supplied)
+    if module.check_mode:
+        known = public_key(module, directory, owner) if key.exists() else ""
+        module.exit_json(changed=changed, public_key=known)
+    if changed:
+        make_secrets_directory(Path(directory), owner)
+        if supplied:
+            write_atomically(key, supplied.encode() + b"\n", 0o400, owner)
+        elif key.exists():
+            os.chown(key, owner, owner)
+            key.chmod(0o400)
+    module.exit_json(changed=changed, public_key=public_key(module, directory, owner))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Adding a node is adding a host: one run, and the first two nodes notice nothing but a new neighbour."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, NODES, SESSION_WAIT, playbook, wait_for_node
+from network_probe import Lab, wait_for
+
+HOST = "nrt1"
+
+
+@pytest.fixture(scope="module")
+def inventory(lab: Lab) -> Iterator[Path]:
+    """The demo's inventory with one host more, in a folder beside it, so that its paths still hold."""
+    folder = CHECKOUT / "inventories" / "demo-third-node"
+    shutil.copytree(CHECKOUT / "inventories" / "demo", folder, dirs_exist_ok=True)
+    (folder / "third.yml").write_text(f"---\ndn42_nodes:\n  hosts:\n    {HOST}:\n      ansible_host: 203.0.113.13\n")
+    lab.lab("add", HOST)
+    yield folder
+    # Back to two nodes, for whatever is tested after this.
+    lab.run(HOST, "sh", "-c", "cd /opt/dn42 && docker compose down", check=False)
+    playbook()
+    shutil.rmtree(folder)
+
+
+def test_third_node_joins_without_disturbing_the_others(lab: Lab, inventory: Path) -> None:
+    """Addresses, containers and sessions of the first two are the same; pings cross all three."""
+    before = {node: (lab.addresses(node, "dn42-dns"), lab.container_starts(node), lab.sessions(node)) for node in NODES}
+    playbook(inventory=str(inventory))
+    for node in NODES:
+        wait_for(f"{node} and {HOST}", lambda node=node: f"ibgp_{HOST}" in lab.established(node), SESSION_WAIT)
+        sessions = {name: session for name, session in lab.sessions(node).items() if name != f"ibgp_{HOST}"}
+        assert (lab.addresses(node, "dn42-dns"), lab.container_starts(node), sessions) == before[node]
+    wait_for_node(lab, HOST)
+    everybody = [*NODES, HOST]
+    for source in everybody:
+        for target in everybody:
+            for address in lab.addresses(target, "dn42-looking-glass"):
+                assert lab.ping(source, "dn42-dns", address), f"{source} -> {target} {address}"
