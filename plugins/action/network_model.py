@@ -6,12 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _network
 from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, node_variables
+
+
+def _prefixes(variables: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """The operator's registered prefixes of both families, as the inventory has them."""
+    pools = next(iter(variables.values())).get("dn42_pools") or []
+    return [prefix for pool in pools for family in ("ipv4", "ipv6") for prefix in pool.get(family) or []]
 
 
 class ActionModule(ActionBase):
@@ -33,5 +39,5 @@ class ActionModule(ActionBase):
             count = len(error.faults)
             heading = f"The inventory has {count} {'fault' if count == 1 else 'faults'}; nothing was touched:"
             raise AnsibleActionFail("\n  ".join([heading, *map(str, error.faults)])) from error
-        result.update(changed=False, nodes=nodes)
+        result.update(changed=False, nodes=nodes, prefixes=_prefixes(variables))
         return result

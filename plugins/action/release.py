@@ -25,7 +25,7 @@ except ImportError:
 
 from ansible_collections.dn42.compose.plugins.module_utils import _compose
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import role_search_path, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import plain, role_search_path, send_bytes
 
 
 def _sha256(content: bytes) -> str:
@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
         """Answer with `changes`, `done` and, if asked for, `diff`."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        args = dict(self._task.args)
+        args = plain(self._task.args)
         try:
             rendered = [self._render(service_role.load(name, role_search_path(task_vars)), args["model"], task_vars) for name in args["services"]]
             compose = self._compose(rendered, args)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import role_search_path, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import plain, role_search_path, send_bytes
 
 
 class ActionModule(ActionBase):
@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         """Answer with `images`: {role: tag}, and what was loaded or built."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        args = dict(self._task.args)
+        args = plain(self._task.args)
         base_image = str(args.get("base_image"))
         try:
             roles = [service_role.load(name, role_search_path(task_vars)) for name in args.get("services") or []]

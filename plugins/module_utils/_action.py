@@ -25,6 +25,15 @@ def role_search_path(task_vars: Mapping[str, Any]) -> List[str]:
     return beside + [str(path) for path in constants.DEFAULT_ROLES_PATH or []]
 
 
+def plain(value: Any) -> Any:
+    """A value as plain Python: ansible-core 2.19 tags strings, and YAML's safe dumper refuses subclasses."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
 def send_bytes(action: ActionBase, content: bytes, name: str) -> str:
     """Put `content` into the task's temporary directory on the node (mode 0700) and return its path there."""
     if not action._connection._shell.tmpdir:

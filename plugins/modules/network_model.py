@@ -44,6 +44,11 @@ nodes:
     - Without a plan, what the inventory says of each node.
   returned: success
   type: dict
+prefixes:
+  description: The operator's registered prefixes of both families.
+  returned: success
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from conftest import playbook
 from network_probe import Lab, wait_for
+from support import playbook
 
 BEHIND_PEER_IPV6, BEHIND_PEER_IPV4 = "fdc0:ffee:9002::80", "172.22.200.80"
 CONF = "/etc/firewalld/firewalld.conf"

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import NODES, SESSION_WAIT
 from network_probe import Lab, wait_for
+from support import NODES, SESSION_WAIT
 
-PEER_PREFIXES = {"172.22.200.0/27", "172.22.200.128/27", "fdc0:ffee:9002::/48"}
+PEER_PREFIXES = {"172.22.200.0/25", "172.22.200.128/27", "fdc0:ffee:9002::/48"}
 OUR_AGGREGATES = {"172.23.255.0/26", "fd99:4242:1::/48"}
 BEHIND_PEER = ["172.22.200.80", "fdc0:ffee:9002::80"]
 
@@ -32,7 +32,7 @@ def test_peer_has_our_aggregates_and_nothing_else(lab: Lab, node: str) -> None:
 
 def test_ipv4_crosses_a_tunnel_without_ipv4_addresses(lab: Lab) -> None:
     """Extended next hop: the next hop of an IPv4 route is the peer's link-local IPv6 address."""
-    assert "via inet6 fe80::9002 dev wg-peer1" in lab.in_router("hkg1", "ip", "route", "show", "172.22.200.0/27").stdout
+    assert "via inet6 fe80::9002 dev wg-peer1" in lab.in_router("hkg1", "ip", "route", "show", "172.22.200.0/25").stdout
 
 
 @pytest.mark.parametrize("address", BEHIND_PEER)
@@ -87,7 +87,7 @@ def test_looking_glass_shows_both_nodes_and_a_route(lab: Lab, node: str) -> None
         page = lab.run("peer1", "curl", "-sS", "-m", "10", f"http://{host}/").stdout
         assert all(word in page for word in ("fra1", "hkg1", "peer_peer1", "ibgp_", "Established"))
         route = lab.run("peer1", "curl", "-sS", "-m", "10", f"http://{host}/route?target=172.22.200.80").stdout
-        assert "172.22.200.0/27" in route
+        assert "172.22.200.0/25" in route
         assert "4200429002" in route
 
 

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import SESSION_WAIT, playbook, wait_for_node
 from network_probe import Lab, Session, wait_for
+from support import SESSION_WAIT, playbook, wait_for_node
 
 NODE = "fra1"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CHECKOUT, NODES, changed_hosts, playbook, wait_for_node
 from network_probe import Lab, wait_for
+from support import CHECKOUT, NODES, changed_hosts, playbook, wait_for_node
 
 PEERS_FILE = CHECKOUT / "inventories" / "demo" / "host_vars" / "fra1.yml"
 

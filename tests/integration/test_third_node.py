@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, NODES, SESSION_WAIT, playbook, wait_for_node
 from network_probe import Lab, wait_for
+from support import CHECKOUT, NODES, SESSION_WAIT, playbook, wait_for_node
 
 HOST = "nrt1"
 

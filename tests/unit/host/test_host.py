@@ -1,0 +1,196 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that keeps a host from being a node is named, with the way out, and nothing else is."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.dn42.compose.plugins.module_utils import _host
+
+GOOD: dict[str, Any] = {
+    "systemd": True,
+    "distribution": {"id": "debian", "like": [], "version": "13", "major": 13, "codename": "trixie", "name": "Debian 13"},
+    "kernel": {"release": "6.12", "wireguard": "loadable", "tun": True, "ipv6": True, "ipv6_forwarding": False},
+    "docker": {
+        "installed": True,
+        "missing": [],
+        "podman": False,
+        "running": True,
+        "enabled": True,
+        "version": "26.1.5+dfsg1",
+        "compose_version": "2.26.1-4",
+        "root": "/var/lib/docker",
+        "networks": [{"name": "bridge", "driver": "bridge", "project": None, "subnets": ["172.17.0.0/16"], "bridge": "docker0"}],
+    },
+    "firewalld": {"bridge_zones": []},
+    "interfaces": ["br-dn42", "docker0", "eth0", "lo"],
+    "addresses": [
+        {"interface": "eth0", "address": "203.0.113.11", "prefix": "203.0.113.0/24"},
+        {"interface": "br-dn42", "address": "172.23.255.1", "prefix": "172.23.255.0/29"},
+        {"interface": "docker0", "address": "172.17.0.1", "prefix": "172.17.0.0/16"},
+    ],
+    "default_routes": [],
+    "udp": [{"port": 22900, "address": "*", "process": None, "pid": None}],
+    "own_udp_ports": [22900],
+    "disk_free": {"/opt/dn42": 10 * 1024**3},
+}
+WANTED: dict[str, Any] = {
+    "userspace": False,
+    "blocks": ["172.23.255.0/29", "fd99:4242:1::/64"],
+    "pools": ["172.23.255.0/26", "fd99:4242:1::/48"],
+    "interfaces": ["wg-peer1"],
+    "udp_ports": [22900, 22901],
+    "docker_source": "distro",
+    "bridge": "br-dn42",
+}
+
+
+def network(name: str, subnet: str, bridge: str | None = "br-0123456789ab") -> dict[str, Any]:
+    """Return a Docker network as the facts have it."""
+    return {"name": name, "driver": "bridge", "project": None, "subnets": [subnet], "bridge": bridge}
+
+
+def absent(host: dict[str, Any]) -> None:
+    """Take Docker away."""
+    host["docker"].update(installed=False, missing=["cli", "compose", "engine"], running=False, version=None, compose_version=None)
+
+
+def debian12(host: dict[str, Any]) -> None:
+    """Make the host a Debian 12 without Docker."""
+    absent(host)
+    host["distribution"].update(version="12", major=12, name="Debian 12")
+
+
+def ubuntu(host: dict[str, Any]) -> None:
+    """Make the host an Ubuntu."""
+    host["distribution"].update(id="ubuntu", major=24, version="24.04", name="Ubuntu 24.04")
+
+
+Change = Callable[[dict[str, Any]], Any]
+
+# name, change to the good host, change to what is wanted, words of each problem in order
+CASES: list[tuple[str, Change | None, dict[str, Any], list[list[str]]]] = [
+    ("good", None, {}, []),
+    ("before the address plan", None, {"blocks": [], "pools": []}, []),
+    ("bare Debian 13", absent, {}, []),
+    ("bare testing", lambda h: (absent(h), h["distribution"].update(version=None, major=None)), {}, []),
+    ("bare Debian 12", debian12, {}, [["Debian 12 has no Compose v2", "docker-compose-plugin", "upgrade to Debian 13"]]),
+    ("Debian 12 with upstream Docker", lambda h: h["distribution"].update(version="12", major=12), {}, []),
+    ("Debian 12 with its own Docker", lambda h: (h["distribution"].update(major=12), h["docker"].update(version="20.10.24+dfsg1", compose_version=None)), {},
+     [["Compose v2 is missing", "Debian 12"], ["Docker 20.10.24", "too old"]]),
+    ("bare Ubuntu", lambda h: (absent(h), ubuntu(h)), {}, [["only on Debian 13", "Ubuntu 24.04"]]),
+    ("Ubuntu with Docker", ubuntu, {}, []),
+    ("source none, nothing there", absent, {"docker_source": "none"}, [["dn42_docker_source is none"]]),
+    ("source none, stopped", lambda h: h["docker"].update(running=False), {"docker_source": "none"}, [["does not run"]]),
+    ("source distro, stopped", lambda h: h["docker"].update(running=False), {}, []),
+    ("podman's docker", lambda h: h["docker"].update(podman=True, installed=False, version=None, compose_version=None), {}, [["podman-docker"]]),
+    ("old Compose", lambda h: h["docker"].update(compose_version="2.19.1"), {}, [["Compose 2.19.1", "2.20"]]),
+    ("no systemd", lambda h: h.update(systemd=False), {}, [["systemd"]]),
+    ("no IPv6", lambda h: h["kernel"].update(ipv6=False), {}, [["without IPv6", "ipv6.disable=1"]]),
+    ("no WireGuard", lambda h: h["kernel"].update(wireguard="absent"), {}, [["has no WireGuard", "dn42_router_userspace: true"]]),
+    ("no WireGuard, user space", lambda h: h["kernel"].update(wireguard="absent"), {"userspace": True}, []),
+    ("user space without tun", lambda h: h["kernel"].update(tun=False), {"userspace": True}, [["/dev/net/tun"]]),
+    ("Docker network on our block", lambda h: h["docker"]["networks"].append(network("shop", "172.23.0.0/16")), {}, [["network shop", "172.23.255.0/29", "docker network rm"]]),
+    ("Docker network on our pool", lambda h: h["docker"]["networks"].append(network("v6", "fd99:4242:1:7::/64")), {}, [["network v6", "fd99:4242:1::/48"]]),
+    ("our own network", lambda h: h["docker"]["networks"].append(network("dn42", "172.23.255.0/29", "br-dn42")), {}, []),
+    ("address on our block", lambda h: h["addresses"].append({"interface": "dummy0", "address": "172.23.255.2", "prefix": "172.23.255.2/32"}), {},
+     [["172.23.255.2 on dummy0"]]),
+    ("interface taken", lambda h: h["interfaces"].append("wg-peer1"), {}, [["wg-peer1", "ip link delete"]]),
+    ("port taken by a program", lambda h: h["udp"].append({"port": 22901, "address": "0.0.0.0", "process": "openvpn", "pid": 7}), {}, [["22901", "openvpn (pid 7)"]]),
+    ("port taken by the host's WireGuard", lambda h: h["udp"].append({"port": 22901, "address": "*", "process": None, "pid": None}), {}, [["22901", "kernel"]]),
+    ("own port taken by a program", lambda h: h["udp"].append({"port": 22900, "address": "127.0.0.1", "process": "x", "pid": 9}), {}, [["22900", "x (pid 9)"]]),
+    ("own wireguard-go", lambda h: h["udp"].append({"port": 22900, "address": "*", "process": "wireguard-go", "pid": 9}), {}, []),
+    ("bridge in another zone", lambda h: h["firewalld"].update(bridge_zones=["trusted"]), {}, [["zone trusted", "--zone=trusted --remove-interface=br-dn42"]]),
+    ("bridge in Docker's zone", lambda h: h["firewalld"].update(bridge_zones=["docker"]), {}, []),
+    ("disk full", lambda h: h["disk_free"].update({"/var/lib/docker": 1024**3}), {}, [["/var/lib/docker has 1.0 GiB"]]),
+    ("all at once", lambda h: (debian12(h), h.update(systemd=False), h["kernel"].update(wireguard="absent", ipv6=False)), {},
+     [["systemd"], ["IPv6"], ["WireGuard"], ["Debian 12"]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "wanted", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_problems(change: Change | None, wanted: dict[str, Any], expected: list[list[str]]) -> None:
+    host = copy.deepcopy(GOOD)
+    if change is not None:
+        change(host)
+    found = _host.problems(host, {**WANTED, **wanted})
+    assert len(found) == len(expected), found
+    for text, words in zip(found, expected):
+        assert all(word in text for word in words), text
+
+
+def test_bad_prefix_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"172\.23\.255\.1/29"):
+        _host.problems(GOOD, {"blocks": ["172.23.255.1/29"]})
+
+
+def test_dn42_space_is_a_warning() -> None:
+    host = copy.deepcopy(GOOD)
+    host["docker"]["networks"] += [network("t4", "172.20.0.0/16"), network("lan", "fd12:3456:789a::/64")]
+    found = _host.warnings(host, WANTED)
+    assert len(found) == 1 and "t4 (172.20.0.0/16) lies in DN42's 172.20.0.0/14" in found[0]
+    assert _host.problems(host, WANTED) == []
+
+
+@pytest.mark.parametrize(
+    ("accept_ra", "forwarding", "protocol", "warned"),
+    [(1, True, "ra", True), (2, True, "ra", False), (0, True, "ra", False), (1, False, "ra", False), (1, True, "static", False)],
+)
+def test_route_from_advertisement(accept_ra: int, forwarding: bool, protocol: str, warned: bool) -> None:
+    """With accept_ra=0 a program (networkd, NetworkManager) handles advertisements, whatever forwarding says."""
+    host = copy.deepcopy(GOOD)
+    host["kernel"]["ipv6_forwarding"] = forwarding
+    host["default_routes"] = [{"family": "ipv6", "gateway": "fe80::1", "interface": "eth0", "protocol": protocol, "accept_ra": accept_ra}]
+    assert bool(_host.warnings(host, WANTED)) is warned
+
+
+def test_ss() -> None:
+    text = (
+        'UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=34,fd=17))\n'
+        "UNCONN 0 0 0.0.0.0:22900 0.0.0.0:*\n"
+        "UNCONN 0 0 [::]:22900 [::]:*\n"
+        'UNCONN 0 0 *:51820 *:* users:(("wireguard-go",pid=99,fd=5),("wireguard-go",pid=98,fd=5))\n'
+    )
+    assert [(s["port"], s["address"], s["process"], s["pid"]) for s in _host.parse_ss(text)] == [
+        (53, "127.0.0.53%lo", "systemd-resolve", 34),
+        (22900, "0.0.0.0", None, None),
+        (22900, "::", None, None),
+        (51820, "*", "wireguard-go", 99),
+    ]
+
+
+def test_os_release() -> None:
+    found = _host.parse_os_release('ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n')
+    assert (found["id"], found["major"], found["codename"]) == ("debian", 13, "trixie")
+    rolling = _host.parse_os_release("ID=debian\nVERSION_CODENAME=forky\nPRETTY_NAME='Debian GNU/Linux forky/sid'\n")
+    assert (rolling["major"], rolling["version"]) == (None, None)
+
+
+def test_addresses_and_routes() -> None:
+    links = [{"ifname": "eth0", "addr_info": [{"local": "203.0.113.11", "prefixlen": 24}, {"local": "fe80::1", "prefixlen": 64}]}, {}]
+    names, addresses = _host.parse_addresses(json.dumps(links))
+    assert names == ["eth0"]
+    assert [entry["prefix"] for entry in addresses] == ["203.0.113.0/24", "fe80::/64"]
+    routes = _host.parse_default_routes('[{"dst":"default","gateway":"fe80::1","dev":"eth0","protocol":"ra"}]', "ipv6")
+    assert routes == [{"family": "ipv6", "gateway": "fe80::1", "interface": "eth0", "protocol": "ra"}]
+    assert _host.parse_default_routes("", "ipv4") == []
+
+
+def test_docker_networks() -> None:
+    answer = [
+        {"Name": "dn42", "Id": "ab" * 32, "Driver": "bridge", "Options": {"com.docker.network.bridge.name": "br-dn42"},
+         "IPAM": {"Config": [{"Subnet": "fd99:4242:1::/64"}, {"Subnet": "172.23.255.0/29"}]}, "Labels": {"com.docker.compose.project": "dn42"}},
+        {"Name": "app", "Id": "0123456789abcdef", "Driver": "bridge", "Options": None, "IPAM": {"Config": None}, "Labels": None},
+        {"Name": "host", "Id": "00", "Driver": "host", "IPAM": None},
+    ]  # fmt: skip
+    found = _host.docker_networks(answer)
+    assert [(item["name"], item["bridge"], item["subnets"]) for item in found] == [
+        ("app", "br-0123456789ab", []),
+        ("dn42", "br-dn42", ["172.23.255.0/29", "fd99:4242:1::/64"]),
+        ("host", None, []),
+    ]
+    assert found[1]["project"] == "dn42"
