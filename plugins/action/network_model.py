@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.dn42.compose.plugins.module_utils import _network
-from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, node_variables
+from ansible_collections.dn42.compose.plugins.module_utils import _network, _options
+from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
+from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, node_variables, role_search_path
 
 
 def _prefixes(variables: Mapping[str, Mapping[str, Any]]) -> List[str]:
@@ -23,21 +25,43 @@ def _prefixes(variables: Mapping[str, Mapping[str, Any]]) -> List[str]:
 class ActionModule(ActionBase):
     """Runs on the controller alone; nothing is sent to a node."""
 
-    _VALID_ARGS = frozenset(("plan", "public_keys"))
+    _VALID_ARGS = frozenset(("plan", "public_keys", "check_options"))
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Answer with `nodes`: {node: model}; without a plan, {node: what the inventory says}."""
         result = super().run(tmp, task_vars)
-        variables = node_variables(task_vars or {})
+        task_vars = task_vars or {}
+        variables = node_variables(task_vars)
         if not variables:
             raise AnsibleActionFail(f"the inventory has no host in the group {NODES_GROUP}; put every node into it")
-        plan = self._task.args.get("plan")
-        keys = self._task.args.get("public_keys") or {}
+        faults = self._option_faults(variables, task_vars)
+        nodes: Dict[str, Any] = {}
         try:
-            nodes = _network.build(variables, plan["blocks"], plan["aggregates"], keys) if plan else _network.read_inventory(variables)
+            nodes = self._nodes(variables)
         except _network.InventoryFaults as error:
-            count = len(error.faults)
-            heading = f"The inventory has {count} {'fault' if count == 1 else 'faults'}; nothing was touched:"
-            raise AnsibleActionFail("\n  ".join([heading, *map(str, error.faults)])) from error
+            faults += error.faults
+        if faults:
+            heading = f"The inventory has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}; nothing was touched:"
+            raise AnsibleActionFail("\n  ".join([heading, *map(str, faults)]))
         result.update(changed=False, nodes=nodes, prefixes=_prefixes(variables))
         return result
+
+    def _nodes(self, variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
+        plan = self._task.args.get("plan")
+        if not plan:
+            return _network.read_inventory(variables)
+        return _network.build(variables, plan["blocks"], plan["aggregates"], self._task.args.get("public_keys") or {})
+
+    def _option_faults(self, variables: Mapping[str, Mapping[str, Any]], task_vars: Mapping[str, Any]) -> List[_network.Fault]:
+        """Options that no role has, or whose value their role does not take."""
+        if not boolean(self._task.args.get("check_options", False)):
+            return []
+        default = service_role.role_defaults(service_role.COLLECTION_ROLES / "stack")["dn42_stack_services"]
+        services = sorted({str(name) for host in variables.values() for name in host.get("dn42_stack_services", default)})
+        try:
+            paths = [service_role.find(str(name), role_search_path(task_vars)) for name in services]
+        except service_role.ServiceRoleError as error:
+            raise AnsibleActionFail(str(error)) from error
+        roles = {path.name: path for path in [*service_role.COLLECTION_ROLES.iterdir(), *paths]}
+        options = _options.read_options(roles.values())
+        return [fault for host in sorted(variables) for fault in _options.check(host, variables[host], options, roles)]

@@ -47,14 +47,13 @@ def send_bytes(action: ActionBase, content: bytes, name: str) -> str:
 
 
 def node_variables(task_vars: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
-    """{node: its variables that describe the network} of every node of the inventory, whatever `--limit` says.
+    """{node: its variables of ours} of every node of the inventory, whatever `--limit` says.
 
     Only variables of our own are templated, so that a fault in a foreign variable of a host cannot stop us.
     """
     hostvars = task_vars["hostvars"]
-    wanted = ("dn42_asn", "dn42_pools", "dn42_peers", "dn42_node_endpoint", "dn42_node_number", "dn42_address_plan_pin", "ansible_host")
     nodes = {}
     for name in task_vars["groups"].get(NODES_GROUP) or []:
         host = hostvars[name]
-        nodes[str(name)] = {variable: host[variable] for variable in wanted if variable in host}
+        nodes[str(name)] = {str(variable): host[variable] for variable in host if str(variable).startswith("dn42_") or variable == "ansible_host"}
     return nodes

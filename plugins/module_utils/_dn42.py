@@ -49,4 +49,4 @@ PREFIXES: Dict[str, List[str]] = {
 TUNNEL_PREFIXES: List[str] = PREFIXES["ipv4"] + PREFIXES["ipv6"] + ["fe80::/64"]
 
 # Routing protocols of an internal tunnel need link-local multicast besides.
-INTERNAL_TUNNEL_PREFIXES: List[str] = TUNNEL_PREFIXES + ["ff02::/16"]
+INTERNAL_TUNNEL_PREFIXES: List[str] = [*TUNNEL_PREFIXES, "ff02::/16"]

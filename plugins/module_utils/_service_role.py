@@ -104,6 +104,11 @@ def find(name: str, search: Iterable[str]) -> Path:
     raise ServiceRoleError(f"service role '{name}' has no meta/service.yml in {', '.join(str(root) for root in [COLLECTION_ROLES, *search])}")
 
 
+def role_defaults(path: Path) -> Dict[str, Any]:
+    """The defaults of the role in a directory."""
+    return _read_yaml(path / "defaults" / "main.yml")
+
+
 def load(name: str, search: Iterable[str] = ()) -> ServiceRole:
     """Read the service role `name`. Raises ServiceRoleError."""
     path = find(name, list(search))
@@ -118,7 +123,7 @@ def load(name: str, search: Iterable[str] = ()) -> ServiceRole:
         reload=_commands(meta.get("reload") or [], meta_file),
         secrets_owner=secrets.get("owner"),
         secrets_kept=tuple(secrets.get("keep") or ()),
-        defaults=_read_yaml(path / "defaults" / "main.yml"),
+        defaults=role_defaults(path),
     )
 
 

@@ -28,11 +28,16 @@ options:
   public_keys:
     description: Public key of each node. A node without one has no internal tunnels yet.
     type: dict
+  check_options:
+    description: Check the C(dn42_*) options of every role as well, and refuse options that no role has.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
 - name: Read the inventory
   dn42.compose.network_model:
+    check_options: true
   run_once: true
   register: __dn42_inventory
 """
@@ -56,7 +61,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 def main() -> None:
     """The action plugin of the same name does the work; it never sends this module."""
-    module = AnsibleModule(argument_spec={"plan": {"type": "dict"}, "public_keys": {"type": "dict"}}, supports_check_mode=True)
+    spec = {"plan": {"type": "dict"}, "public_keys": {"type": "dict"}, "check_options": {"type": "bool", "default": False}}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     module.fail_json(msg="dn42.compose.network_model runs as an action plugin on the controller")
 
 

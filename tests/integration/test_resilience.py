@@ -5,15 +5,10 @@
 from __future__ import annotations
 
 import pytest
-from network_probe import Lab, Session, wait_for
+from network_probe import Lab, wait_for
 from support import SESSION_WAIT, playbook, wait_for_node
 
 NODE = "fra1"
-
-
-def pids(lab: Lab, pattern: str) -> list[str]:
-    """Processes in the router container whose command line matches."""
-    return lab.run(NODE, "docker", "exec", "dn42-router", "pgrep", "-f", pattern, check=False).stdout.split()
 
 
 def host_pids(lab: Lab, pattern: str) -> list[str]:
@@ -29,11 +24,6 @@ def kill(lab: Lab, pattern: str) -> None:
     wait_for(f"{pattern} gone", lambda: not set(before) & set(host_pids(lab, pattern)), 10)
 
 
-def ages(lab: Lab, node: str = NODE) -> dict[str, Session]:
-    """The sessions of a node with the time since when they are as they are."""
-    return lab.sessions(node)
-
-
 def test_killing_bird_leaves_tunnels_up(lab: Lab) -> None:
     """WireGuard's processes and handshakes are the same before and after."""
     tunnels = host_pids(lab, "^wireguard-go")
@@ -46,11 +36,11 @@ def test_killing_bird_leaves_tunnels_up(lab: Lab) -> None:
 
 def test_killing_the_keeper_leaves_sessions_up(lab: Lab) -> None:
     """Neither BIRD nor a tunnel notices, and the keeper is back."""
-    before = ages(lab)
-    kill(lab, "tunnel-keeper|tunnel_keeper")
-    wait_for("the keeper again", lambda: host_pids(lab, "tunnel-keeper|tunnel_keeper"), 30)
+    before = lab.ages(NODE)
+    kill(lab, "dn42_router[.]keeper")
+    wait_for("the keeper again", lambda: host_pids(lab, "dn42_router[.]keeper"), 30)
     assert lab.ping(NODE, "dn42-dns", "fdc0:ffee:9002::80")
-    assert ages(lab) == before
+    assert lab.ages(NODE) == before
 
 
 def test_killing_wireguard_go_heals(lab: Lab) -> None:
@@ -93,10 +83,10 @@ def test_restart_of_docker_with_live_restore_keeps_sessions(lab: Lab) -> None:
     lab.run(NODE, "sh", "-c", "mkdir -p /etc/docker && echo '{\"live-restore\": true}' > /etc/docker/daemon.json")
     lab.run(NODE, "systemctl", "reload", "docker")
     try:
-        before = (lab.container_starts(NODE), ages(lab))
+        before = (lab.container_starts(NODE), lab.ages(NODE))
         lab.run(NODE, "systemctl", "restart", "docker")
         wait_for_node(lab, NODE)
-        assert (lab.container_starts(NODE), ages(lab)) == before
+        assert (lab.container_starts(NODE), lab.ages(NODE)) == before
     finally:
         lab.run(NODE, "rm", "/etc/docker/daemon.json")
         lab.run(NODE, "systemctl", "restart", "docker")

@@ -25,7 +25,9 @@ def fingerprint(lab: Lab, node: str) -> str:
 
 def state(lab: Lab) -> dict[str, object]:
     """Everything that must be equal before and after a run that has nothing to do."""
-    return {node: (fingerprint(lab, node), lab.container_starts(node), lab.sessions(node)) for node in NODES}
+    for node in NODES:
+        wait_for_node(lab, node)
+    return {node: (fingerprint(lab, node), lab.container_starts(node), lab.ages(node)) for node in NODES}
 
 
 def test_second_run_changes_nothing(lab: Lab) -> None:
@@ -65,7 +67,7 @@ def test_no_output_holds_a_secret(lab: Lab, tmp_path: Path) -> None:
 def test_drift_is_repaired_and_nothing_else(lab: Lab) -> None:
     """A hand-edited file, a stopped container and a deleted interface come back, the other node keeps its age."""
     before = lab.container_starts("fra1")
-    sessions = lab.sessions("fra1")
+    sessions = lab.ages("fra1")
     lab.run("hkg1", "sh", "-c", "echo '# edited by hand' >> /opt/dn42/services/router/current/bird.conf")
     lab.run("hkg1", "docker", "stop", "dn42-dns")
     router = lab.container_starts("hkg1")["dn42-router"]
@@ -74,23 +76,23 @@ def test_drift_is_repaired_and_nothing_else(lab: Lab) -> None:
     assert "edited by hand" not in lab.run("hkg1", "cat", "/opt/dn42/services/router/current/bird.conf").stdout
     assert lab.container_starts("hkg1")["dn42-router"] == router, "the router was restarted for a changed file"
     assert lab.container_starts("fra1") == before
-    assert lab.sessions("fra1") == sessions
+    assert lab.ages("fra1") == sessions
     wait_for_node(lab, "hkg1")
     assert changed_hosts(playbook().stdout) == {"fra1": 0, "hkg1": 0}
 
 
 def test_keeper_restores_a_deleted_tunnel_without_ansible(lab: Lab) -> None:
     """The keeper keeps declared and real equal, one tunnel at a time."""
-    other = lab.sessions("hkg1")["ibgp_fra1"]
+    other = lab.ages("hkg1")["ibgp_fra1"]
     lab.in_router("hkg1", "ip", "link", "del", "wg-peer1")
     wait_for("wg-peer1 again", lambda: lab.in_router("hkg1", "ip", "link", "show", "wg-peer1", check=False).returncode == 0, 60)
     wait_for_node(lab, "hkg1")
-    assert lab.sessions("hkg1")["ibgp_fra1"] == other
+    assert lab.ages("hkg1")["ibgp_fra1"] == other
 
 
 def test_an_added_peer_touches_no_other_and_leaves_with_its_entry(lab: Lab, tmp_path: Path) -> None:
     """One more entry is one more tunnel and session; without the entry both are gone. Nothing restarts."""
-    before = (lab.container_starts("fra1"), lab.sessions("fra1"))
+    before = (lab.container_starts("fra1"), lab.ages("fra1"))
     peers = yaml.safe_load(PEERS_FILE.read_text())["dn42_peers"]
     newcomer = {**peers[0], "name": "newcomer", "asn": 4200429003, "listen_port": 22903, "peer_address": "fe80::9003"}
     newcomer.pop("endpoint", None)
@@ -100,13 +102,13 @@ def test_an_added_peer_touches_no_other_and_leaves_with_its_entry(lab: Lab, tmp_
     # The order of the list does not matter either: the newcomer is the first.
     playbook("site.yml", "--limit", "fra1", "-e", f"@{extra}")
     wait_for("wg-newcomer", lambda: lab.in_router("fra1", "ip", "link", "show", "wg-newcomer", check=False).returncode == 0, 30)
-    sessions = lab.sessions("fra1")
+    sessions = lab.ages("fra1")
     assert "peer_newcomer" in sessions
     assert {name: session for name, session in sessions.items() if name != "peer_newcomer"} == before[1]
     assert "22903/udp" in lab.run("fra1", "firewall-cmd", "--policy=dn42-tunnels", "--list-ports").stdout
     playbook("site.yml", "--limit", "fra1")
     wait_for("no wg-newcomer", lambda: lab.in_router("fra1", "ip", "link", "show", "wg-newcomer", check=False).returncode != 0, 30)
-    assert (lab.container_starts("fra1"), lab.sessions("fra1")) == before
+    assert (lab.container_starts("fra1"), lab.ages("fra1")) == before
     assert "22903/udp" not in lab.run("fra1", "firewall-cmd", "--policy=dn42-tunnels", "--list-ports").stdout
 
 

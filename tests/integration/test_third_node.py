@@ -31,11 +31,11 @@ def inventory(lab: Lab) -> Iterator[Path]:
 
 def test_third_node_joins_without_disturbing_the_others(lab: Lab, inventory: Path) -> None:
     """Addresses, containers and sessions of the first two are the same; pings cross all three."""
-    before = {node: (lab.addresses(node, "dn42-dns"), lab.container_starts(node), lab.sessions(node)) for node in NODES}
+    before = {node: (lab.addresses(node, "dn42-dns"), lab.container_starts(node), lab.ages(node)) for node in NODES}
     playbook(inventory=str(inventory))
     for node in NODES:
         wait_for(f"{node} and {HOST}", lambda node=node: f"ibgp_{HOST}" in lab.established(node), SESSION_WAIT)
-        sessions = {name: session for name, session in lab.sessions(node).items() if name != f"ibgp_{HOST}"}
+        sessions = {name: session for name, session in lab.ages(node).items() if name != f"ibgp_{HOST}"}
         assert (lab.addresses(node, "dn42-dns"), lab.container_starts(node), sessions) == before[node]
     wait_for_node(lab, HOST)
     everybody = [*NODES, HOST]

@@ -51,7 +51,7 @@ class Lab:
         """Ask BIRD on one of our nodes, or on peer1."""
         if node == "peer1":
             return self.run(node, "birdc", *words).stdout
-        return self.run(node, "docker", "exec", "dn42-router", "birdc", "-s", "/run/bird/bird.ctl", *words).stdout
+        return self.run(node, "docker", "exec", "dn42-router", "birdc", *words).stdout
 
     def sessions(self, node: str) -> dict[str, Session]:
         """BGP sessions of a node by protocol name."""
@@ -67,6 +67,10 @@ class Lab:
     def established(self, node: str) -> list[str]:
         """Names of the sessions of a node that are established."""
         return sorted(name for name, session in self.sessions(node).items() if session.info.startswith("Established"))
+
+    def ages(self, node: str) -> dict[str, tuple[str, str]]:
+        """State of each session of a node and since when; equal for a session that nothing has touched."""
+        return {name: (session.state, session.since) for name, session in self.sessions(node).items()}
 
     def prefixes(self, node: str, *words: str) -> set[str]:
         """Prefixes that `show route <words>` lists on a node."""

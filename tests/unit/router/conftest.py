@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make the programs of the router's image importable, without leaving bytecode beside them."""
+
 from __future__ import annotations
 
 import copy
@@ -24,11 +25,15 @@ GOOD: dict[str, Any] = {
     },
     "userspace": True,
     "prefer_family": "any",
-    "tunnels": [{
-        "name": "wg-peer1", "listen_port": 21002, "mtu": 1420, "addresses": ["fe80::1/64"],
-        "peer": {"public_key": KEY, "endpoint": {"host": "203.0.113.100", "port": 21001},
-                 "preshared_key_file": None, "allowed_ips": ["172.20.0.0/14"], "keepalive": 0},
-    }],
+    "tunnels": [
+        {
+            "name": "wg-peer1",
+            "listen_port": 21002,
+            "mtu": 1420,
+            "addresses": ["fe80::1/64"],
+            "peer": {"public_key": KEY, "endpoint": {"host": "203.0.113.100", "port": 21001}, "preshared_key_file": None, "allowed_ips": ["172.20.0.0/14"], "keepalive": 0},
+        }
+    ],
 }
 
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When an endpoint is set or looked up, and to what."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -73,8 +74,13 @@ def test_only_address_is_not_set_again() -> None:
     assert choose(NAMED, replace(STALE, endpoint="203.0.113.1:21002"), memo, "any", NOW)[0] is None
 
 
-@pytest.mark.parametrize(("prefer", "expected"), [
-    ("any", (V6, V4)), ("ipv6", (V6, V4)), ("ipv4", (V4, V6)),
-])
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        ("any", (V6, V4)),
+        ("ipv6", (V6, V4)),
+        ("ipv4", (V4, V6)),
+    ],
+)
 def test_preferred_family_first(prefer: str, expected: tuple[str, ...]) -> None:
     assert ordered((V6, V4, V6), prefer) == expected

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The keeper's own behaviour around the plan: failures stay where they belong."""
+
 from __future__ import annotations
 
 import json
@@ -37,12 +38,15 @@ def test_command_that_hangs_is_ended() -> None:
         system.run(["sleep", "10"], timeout=0.1)
 
 
-@pytest.mark.parametrize(("said", "no_module"), [
-    ("nsenter: Error: Unknown device type.", True),
-    ("RTNETLINK answers: Operation not supported", True),
-    ("RTNETLINK answers: File exists", False),
-    ("RTNETLINK answers: Operation not permitted", False),
-])
+@pytest.mark.parametrize(
+    ("said", "no_module"),
+    [
+        ("nsenter: Error: Unknown device type.", True),
+        ("RTNETLINK answers: Operation not supported", True),
+        ("RTNETLINK answers: File exists", False),
+        ("RTNETLINK answers: Operation not permitted", False),
+    ],
+)
 def test_answers_of_a_kernel_without_wireguard(said: str, no_module: bool) -> None:
     assert bool(system.NO_KERNEL_MODULE.search(said)) is no_module
 
@@ -51,14 +55,13 @@ def test_kernel_interface_is_made_from_the_hosts_namespace(monkeypatch: pytest.M
     calls: list[list[str]] = []
     monkeypatch.setattr(system, "run", lambda argv, timeout=5: calls.append(list(argv)) or "")
     system.System()._create("wg-a", userspace=False)
-    assert [" ".join(call) for call in calls] == [
-        "nsenter --net=/run/host-netns ip link add dev wg-a"
-        f" netns {system.ROUTER_NAMESPACE} type wireguard"]
+    assert [" ".join(call) for call in calls] == [f"nsenter --net=/run/host-netns ip link add dev wg-a netns {system.ROUTER_NAMESPACE} type wireguard"]
 
 
 def test_userspace_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_module(argv: list[str], timeout: float = 5) -> str:
         raise system.CommandError("nsenter: Error: Unknown device type.")
+
     monkeypatch.setattr(system, "run", no_module)
     with pytest.raises(system.CommandError, match="kernel has no WireGuard and wireguard-go is not allowed"):
         system.System()._create("wg-a", userspace=False)
@@ -87,8 +90,7 @@ def test_applied_means_a_later_pass_over_the_present_files(tmp_path: Path, monke
     for name in ("CONFIG", "NFTABLES"):
         monkeypatch.setattr(apply, name, tmp_path / name)
         (tmp_path / name).write_text(name)
-    status = {"began": 10.5, "configuration": system.sha256(tmp_path / "CONFIG"),
-              "nftables": system.sha256(tmp_path / "NFTABLES"), "tunnels": {"wg-a": {"error": None}}}
+    status = {"began": 10.5, "configuration": system.sha256(tmp_path / "CONFIG"), "nftables": system.sha256(tmp_path / "NFTABLES"), "tunnels": {"wg-a": {"error": None}}}
     assert apply.applied(status, 10.0)
     assert not apply.applied(status, 11.0)
     assert not apply.applied({**status, "tunnels": {"wg-a": {"error": "starting"}}}, 10.0)
@@ -96,8 +98,7 @@ def test_applied_means_a_later_pass_over_the_present_files(tmp_path: Path, monke
     assert not apply.applied(status, 10.0)
 
 
-def test_wrong_declaration_keeps_the_last_good_one(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declaration: dict[str, Any]) -> None:
+def test_wrong_declaration_keeps_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declaration: dict[str, Any]) -> None:
     monkeypatch.setattr(keeper, "CONFIG", tmp_path / "tunnels.json")
     monkeypatch.setattr(keeper, "STATUS", tmp_path / "status.json")
     keeper.CONFIG.write_text(json.dumps(declaration))

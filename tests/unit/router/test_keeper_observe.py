@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading the output of ip and wg, as Debian 13's programs write it."""
+
 from __future__ import annotations
 
 from dn42_router.observe import parse_default_routes, parse_links, parse_wireguard
@@ -42,8 +43,7 @@ def test_no_secret_is_shown() -> None:
 
 
 def test_default_routes() -> None:
-    text = ('[{"dst":"default","gateway":"172.23.255.2","dev":"eth0","flags":[]},'
-            '{"type":"unreachable","dst":"default","dev":"lo","metric":4278198272,"flags":[]}]')
+    text = '[{"dst":"default","gateway":"172.23.255.2","dev":"eth0","flags":[]},{"type":"unreachable","dst":"default","dev":"lo","metric":4278198272,"flags":[]}]'
     assert [route.arguments for route in parse_default_routes(text, "6")] == [
         ("default", "via", "172.23.255.2", "dev", "eth0"),
         ("unreachable", "default", "dev", "lo", "metric", "4278198272"),

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Have the keeper apply the present release and wait until it has; run by root in the container."""
+
 from __future__ import annotations
 
 import json
@@ -17,10 +18,12 @@ DEFAULT_SECONDS = 30.0
 
 def applied(status: dict[str, Any], since: float) -> bool:
     """Tell whether a pass begun after `since` put the present release into effect, with nothing starting."""
-    return (status.get("began", 0) >= since
-            and status.get("configuration") == sha256(CONFIG)
-            and status.get("nftables") == sha256(NFTABLES)
-            and not any(state["error"] == "starting" for state in status.get("tunnels", {}).values()))
+    return (
+        status.get("began", 0) >= since
+        and status.get("configuration") == sha256(CONFIG)
+        and status.get("nftables") == sha256(NFTABLES)
+        and not any(state["error"] == "starting" for state in status.get("tunnels", {}).values())
+    )
 
 
 def problems(status: dict[str, Any]) -> list[str]:

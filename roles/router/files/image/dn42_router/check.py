@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check a release before it counts: BIRD's configuration, the tunnels, the packet filter."""
+
 from __future__ import annotations
 
 import os
@@ -24,8 +25,7 @@ def tunnels(directory: Path) -> str | None:
 
 def command(*argv: str) -> str | None:
     """What a checking program says, None if it is content."""
-    result = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    result = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
     return None if result.returncode == 0 else f"{argv[0]}: {result.stdout.strip()}"
 
 

@@ -5,6 +5,7 @@
 WireGuard follows a peer that moves by itself, so a working endpoint is never touched. It is set
 when there is none, when the declaration changed, and when the last handshake is too old.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -60,8 +61,7 @@ def looked_up(memo: Memo, addresses: tuple[str, ...], error: str | None, now: fl
     return replace(memo, looked_up_at=now, found=addresses, error=error)
 
 
-def choose(endpoint: Endpoint, peer: PeerState | None, memo: Memo, prefer: str,
-           now: float) -> tuple[str | None, Memo]:
+def choose(endpoint: Endpoint, peer: PeerState | None, memo: Memo, prefer: str, now: float) -> tuple[str | None, Memo]:
     """The endpoint to set ('address:port', None for no change) and what to remember."""
     if not needs_setting(endpoint, peer, memo, now):
         return None, replace(memo, declared=str(endpoint), found=())
@@ -77,8 +77,10 @@ def choose(endpoint: Endpoint, peer: PeerState | None, memo: Memo, prefer: str,
 
 def ordered(addresses: tuple[str, ...], prefer: str) -> tuple[str, ...]:
     """Sort addresses: the preferred family first, the given order within a family."""
+
     def rank(address: str) -> int:
         return int(prefer != "any" and f"ipv{ipaddress.ip_address(address).version}" != prefer)
+
     return tuple(sorted(dict.fromkeys(addresses), key=rank))
 
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The container's health check: BIRD answers, the keeper is at work, every interface is there."""
+
 from __future__ import annotations
 
 import json
@@ -41,8 +42,7 @@ def interface_problems(config: Path, present: set[str]) -> list[str]:
 def bird_problems() -> list[str]:
     """What is wrong with BIRD."""
     try:
-        result = subprocess.run([BIRDC, "show", "status"], stdin=subprocess.DEVNULL, text=True,
-                                capture_output=True, timeout=5, check=False)
+        result = subprocess.run([BIRDC, "show", "status"], stdin=subprocess.DEVNULL, text=True, capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ["BIRD does not answer"]
     return [] if "Daemon is up and running" in result.stdout else ["BIRD does not answer"]

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tunnel keeper: makes the router's interfaces equal to their declaration and keeps them so."""
+
 from __future__ import annotations
 
 import json
@@ -33,7 +34,7 @@ CONFIG = Path("/config/current/tunnels.json")
 NFTABLES = Path("/config/current/nftables.conf")
 STATUS = Path("/run/keeper/status.json")
 READY = Path("/run/keeper/ready")
-INTERVAL_SECONDS = 5.0
+INTERVAL_SECONDS = 2.0
 # While an interface is on its way the next look comes soon, but not for ever.
 SOON_SECONDS = 0.2
 SOON_PASSES = 75
@@ -234,22 +235,24 @@ class Keeper:
         """Say how things are, for the health check and for whoever asks."""
         for name, state in self._tunnels.items():
             state["endpoint"] = self._memos.get(name, endpoints.Memo()).declared
-        write_json(STATUS, {
-            "began": self._began,
-            "written": int(time.time()),
-            "configuration": self._config_hash,
-            "nftables": self._nftables_hash,
-            "problems": {what: error for what, error in self._problems.items() if error},
-            "tunnels": self._tunnels,
-        })
+        write_json(
+            STATUS,
+            {
+                "began": self._began,
+                "written": int(time.time()),
+                "configuration": self._config_hash,
+                "nftables": self._nftables_hash,
+                "problems": {what: error for what, error in self._problems.items() if error},
+                "tunnels": self._tunnels,
+            },
+        )
 
     def _restore(self) -> None:
         """Remember which endpoints an earlier keeper had put into effect."""
         try:
             tunnels = json.loads(STATUS.read_bytes())["tunnels"]
             self._tunnels = {name: {**self._state(name), **state} for name, state in tunnels.items()}
-            self._memos = {name: endpoints.Memo(declared=state.get("endpoint"))
-                           for name, state in tunnels.items()}
+            self._memos = {name: endpoints.Memo(declared=state.get("endpoint")) for name, state in tunnels.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._tunnels, self._memos = {}, {}
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The node's private key: made once, read by the keeper, never shown."""
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,7 @@ def read_key(path: Path) -> str:
 
 def public_key(private_key: str) -> str:
     """The public key of a private key, by way of wg's standard input."""
-    result = subprocess.run(["wg", "pubkey"], input=private_key + "\n", text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=True)
+    result = subprocess.run(["wg", "pubkey"], input=private_key + "\n", text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=True)
     return result.stdout.strip()
 
 

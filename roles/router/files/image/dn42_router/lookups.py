@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The keeper's side of name look-ups: one child process at a time, never waited for."""
+
 from __future__ import annotations
 
 import json
@@ -38,9 +39,7 @@ class Lookups:
             return
         # a file, not a pipe: a long answer can never block the child
         self._output = os.fdopen(os.memfd_create("lookups"), "w+b")
-        self._process = subprocess.Popen(
-            [*IN_HOST, *WITHOUT_CAPABILITIES, sys.executable, "-I", "-m", "dn42_router.resolver"],
-            stdin=subprocess.PIPE, stdout=self._output)
+        self._process = subprocess.Popen([*IN_HOST, *WITHOUT_CAPABILITIES, sys.executable, "-I", "-m", "dn42_router.resolver"], stdin=subprocess.PIPE, stdout=self._output)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(sorted(names)).encode())
         self._process.stdin.close()

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The declared state of a router, read from tunnels.json."""
+
 from __future__ import annotations
 
 import base64
@@ -106,8 +107,7 @@ def parse(data: Any) -> Desired:
     if not isinstance(data, dict):
         raise ConfigError("a mapping is expected")
     bridge = _get(data, "bridge", dict, "")
-    tunnels = tuple(_tunnel(item, f"tunnels[{number}]")
-                    for number, item in enumerate(_get(data, "tunnels", list, "")))
+    tunnels = tuple(_tunnel(item, f"tunnels[{number}]") for number, item in enumerate(_get(data, "tunnels", list, "")))
     _unique([tunnel.name for tunnel in tunnels], "tunnel name")
     _unique([tunnel.listen_port for tunnel in tunnels if tunnel.listen_port], "listen_port")
     prefer = data.get("prefer_family", "any")
@@ -149,8 +149,7 @@ def _tunnel(item: Any, where: str) -> Tunnel:
         raise ConfigError(f"{where}.name: {name!r} is no interface name (at most 15 characters)")
     where = f"{name}."
     try:
-        addresses = tuple(str(ipaddress.ip_interface(value))
-                          for value in _get(item, "addresses", list, where))
+        addresses = tuple(str(ipaddress.ip_interface(value)) for value in _get(item, "addresses", list, where))
     except ValueError as error:
         raise ConfigError(f"{where}addresses: {error}") from error
     return Tunnel(
@@ -168,15 +167,13 @@ def _peer(item: dict[str, Any], where: str) -> Peer:
     if not is_key(public_key):
         raise ConfigError(f"{where}public_key: not 32 bytes in base64")
     try:
-        allowed = tuple(str(ipaddress.ip_network(value))
-                        for value in _get(item, "allowed_ips", list, where))
+        allowed = tuple(str(ipaddress.ip_network(value)) for value in _get(item, "allowed_ips", list, where))
     except ValueError as error:
         raise ConfigError(f"{where}allowed_ips: {error}") from error
     preshared = item.get("preshared_key_file")
     if preshared is not None and not isinstance(preshared, str):
         raise ConfigError(f"{where}preshared_key_file: a path or null is expected")
-    return Peer(public_key, _endpoint(item.get("endpoint"), f"{where}endpoint"), preshared,
-                allowed, _get(item, "keepalive", int, where))
+    return Peer(public_key, _endpoint(item.get("endpoint"), f"{where}endpoint"), preshared, allowed, _get(item, "keepalive", int, where))
 
 
 def _endpoint(item: Any, where: str) -> Endpoint | None:

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is there: the output of ip and wg as values. Nothing here runs a command."""
+
 from __future__ import annotations
 
 import json
@@ -77,8 +78,7 @@ def parse_links(text: str) -> dict[str, Link]:
 
 def _link(item: dict[str, Any]) -> Link:
     """One interface of ip's output."""
-    addresses = frozenset(
-        f"{info['local']}/{info['prefixlen']}" for info in item.get("addr_info", ()) if "local" in info)
+    addresses = frozenset(f"{info['local']}/{info['prefixlen']}" for info in item.get("addr_info", ()) if "local" in info)
     return Link(
         name=item["ifname"],
         kind=item.get("linkinfo", {}).get("info_kind", ""),

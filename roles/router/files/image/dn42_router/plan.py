@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From declared and observed state to a list of actions. Nothing here runs a command."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -63,24 +64,23 @@ def find_bridge(desired: Desired, observed: Observed) -> Link:
 def plan_bridge(desired: Desired, observed: Observed) -> list[Action]:
     """Gateway addresses on the bridge interface, and no default route."""
     bridge = find_bridge(desired, observed)
-    actions = [_add_address(bridge.name, address)
-               for address in desired.gateway if address not in bridge.addresses]
+    actions = [_add_address(bridge.name, address) for address in desired.gateway if address not in bridge.addresses]
     return actions + plan_routes(observed)
 
 
 def plan_routes(observed: Observed) -> list[Action]:
     """Delete every default route: the router has no way to the Internet or to the host."""
-    return [Action(Verb.RUN, f"delete IPv{route.family} route {' '.join(route.arguments)}",
-                   ("ip", f"-{route.family}", "route", "del", *route.arguments))
-            for route in observed.default_routes]
+    return [
+        Action(Verb.RUN, f"delete IPv{route.family} route {' '.join(route.arguments)}", ("ip", f"-{route.family}", "route", "del", *route.arguments))
+        for route in observed.default_routes
+    ]
 
 
 def plan_removals(desired: Desired, observed: Observed) -> list[tuple[str, list[Action]]]:
     """Tunnels that are there and not declared, each with its actions."""
     declared = {tunnel.name for tunnel in desired.tunnels}
     present = {link.name for link in observed.links.values() if link.kind in TUNNEL_KINDS}
-    return [(name, _remove(name, observed))
-            for name in sorted((present | set(observed.services)) - declared)]
+    return [(name, _remove(name, observed)) for name in sorted((present | set(observed.services)) - declared)]
 
 
 def _remove(name: str, observed: Observed) -> list[Action]:
@@ -90,8 +90,7 @@ def _remove(name: str, observed: Observed) -> list[Action]:
     return [Action(Verb.RUN, "remove undeclared tunnel", ("ip", "link", "del", "dev", name))]
 
 
-def plan_tunnel(tunnel: Tunnel, observed: Observed, secrets: Secrets,
-                endpoint: str | None) -> list[Action]:
+def plan_tunnel(tunnel: Tunnel, observed: Observed, secrets: Secrets, endpoint: str | None) -> list[Action]:
     """Actions that bring one tunnel nearer to its declaration; empty when it is as declared.
 
     `endpoint` is the 'address:port' to set, None to leave it. PlanError: an interface of this
@@ -104,9 +103,7 @@ def plan_tunnel(tunnel: Tunnel, observed: Observed, secrets: Secrets,
         raise PlanError(f"an interface {tunnel.name} that is no tunnel is in the router's namespace")
     service = observed.services.get(tunnel.name)
     if link.kind == "tun" and service is None:
-        return [Action(Verb.RUN, "remove interface without wireguard-go",
-                       ("ip", "link", "del", "dev", tunnel.name)),
-                Action(Verb.WAIT, "interface removed")]
+        return [Action(Verb.RUN, "remove interface without wireguard-go", ("ip", "link", "del", "dev", tunnel.name)), Action(Verb.WAIT, "interface removed")]
     device = observed.wireguard.get(tunnel.name)
     if device is None:
         if service is not None and service.age > USERSPACE_SECONDS:
@@ -127,8 +124,7 @@ def _bring(name: str, observed: Observed) -> Action:
     return Action(Verb.WAIT, "waiting for the interface of wireguard-go")
 
 
-def plan_wireguard(tunnel: Tunnel, device: WireGuard, secrets: Secrets,
-                   endpoint: str | None) -> list[Action]:
+def plan_wireguard(tunnel: Tunnel, device: WireGuard, secrets: Secrets, endpoint: str | None) -> list[Action]:
     """One 'wg set' with exactly what differs. Secrets are passed as file names."""
     arguments: list[str] = []
     changed: list[str] = []
@@ -142,8 +138,7 @@ def plan_wireguard(tunnel: Tunnel, device: WireGuard, secrets: Secrets,
         # before our peer: an allowed address belongs to one peer at a time
         arguments += ["peer", key, "remove"]
         changed.append(f"remove peer {key}")
-    peer_arguments, peer_changed = _peer_differences(
-        tunnel, device.peers.get(tunnel.peer.public_key), secrets, endpoint)
+    peer_arguments, peer_changed = _peer_differences(tunnel, device.peers.get(tunnel.peer.public_key), secrets, endpoint)
     arguments += peer_arguments
     changed += peer_changed
     if not arguments:
@@ -151,8 +146,7 @@ def plan_wireguard(tunnel: Tunnel, device: WireGuard, secrets: Secrets,
     return [Action(Verb.RUN, f"set {', '.join(changed)}", ("wg", "set", tunnel.name, *arguments))]
 
 
-def _peer_differences(tunnel: Tunnel, state: PeerState | None, secrets: Secrets,
-                      endpoint: str | None) -> tuple[list[str], list[str]]:
+def _peer_differences(tunnel: Tunnel, state: PeerState | None, secrets: Secrets, endpoint: str | None) -> tuple[list[str], list[str]]:
     """Arguments of 'wg set' for the peer, and their names for the log."""
     peer = tunnel.peer
     arguments: list[str] = []
@@ -186,8 +180,7 @@ def plan_link(tunnel: Tunnel, link: Link) -> list[Action]:
     if link.mtu != tunnel.mtu:
         actions.append(Action(Verb.RUN, f"MTU {tunnel.mtu}", (*device, "mtu", str(tunnel.mtu))))
     for address in sorted(link.addresses - set(tunnel.addresses)):
-        actions.append(Action(Verb.RUN, f"delete address {address}",
-                              ("ip", "address", "del", address, "dev", tunnel.name)))
+        actions.append(Action(Verb.RUN, f"delete address {address}", ("ip", "address", "del", address, "dev", tunnel.name)))
     for address in tunnel.addresses:
         if address not in link.addresses:
             actions.append(_add_address(tunnel.name, address))
@@ -199,5 +192,4 @@ def plan_link(tunnel: Tunnel, link: Link) -> list[Action]:
 def _add_address(device: str, address: str) -> Action:
     """Add an address; for IPv6 without the wait for duplicates, which BIRD could not bind in."""
     nodad = ("nodad",) if ipaddress.ip_interface(address).version == 6 else ()
-    return Action(Verb.RUN, f"add address {address}",
-                  ("ip", "address", "add", address, "dev", device, *nodad))
+    return Action(Verb.RUN, f"add address {address}", ("ip", "address", "add", address, "dev", device, *nodad))

@@ -6,6 +6,7 @@ The keeper starts this in the host's network namespace, without any capability. 
 a JSON list from standard input; the result of each is printed as one JSON line as soon as it is
 there, so that a name that hangs holds up none of the others.
 """
+
 from __future__ import annotations
 
 import concurrent.futures

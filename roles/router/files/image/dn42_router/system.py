@@ -1,6 +1,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Everything that touches the system: commands, supervised programs, files of the keeper."""
+
 from __future__ import annotations
 
 import contextlib
@@ -45,8 +46,7 @@ class CommandError(Exception):
 def run(argv: Sequence[str], timeout: float = COMMAND_SECONDS) -> str:
     """Run a command and return its output; CommandError on failure or after `timeout` seconds."""
     try:
-        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                timeout=timeout, check=False)
+        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise CommandError(f"{' '.join(argv[:4])}: no end after {timeout} s") from error
     except OSError as error:
@@ -69,8 +69,7 @@ class System:
         links = parse_links(run(["ip", "-json", "-details", "address", "show"]))
         wireguard = self._wireguard(links)
         suspect = {name for name in declared if name not in wireguard or name not in links}
-        services = {name: self._service(name, name in suspect or name not in links)
-                    for name in self._service_names()}
+        services = {name: self._service(name, name in suspect or name not in links) for name in self._service_names()}
         return Observed(links, wireguard, self._default_routes(), services)
 
     def secrets(self, tunnel: Tunnel) -> Secrets:
@@ -94,8 +93,7 @@ class System:
     def nftables_loaded(self) -> bool:
         """Tell whether our table is in the kernel."""
         tables = json.loads(run(["nft", "--json", "list", "tables"]))["nftables"]
-        return any((item["table"]["family"], item["table"]["name"]) == NFTABLES_TABLE
-                   for item in tables if "table" in item)
+        return any((item["table"]["family"], item["table"]["name"]) == NFTABLES_TABLE for item in tables if "table" in item)
 
     def load_nftables(self, path: Path) -> None:
         """Replace our table by the one in the file, in one transaction."""
@@ -141,16 +139,14 @@ class System:
         The kernel's WireGuard keeps its socket in the namespace that the request came from;
         asked for an interface in another namespace it never puts the name into the host's.
         """
-        argv = [*IN_HOST, "ip", "link", "add", "dev", name,
-                "netns", ROUTER_NAMESPACE, "type", "wireguard"]
+        argv = [*IN_HOST, "ip", "link", "add", "dev", name, "netns", ROUTER_NAMESPACE, "type", "wireguard"]
         try:
             run(argv)
         except CommandError as error:
             if not NO_KERNEL_MODULE.search(str(error)):
                 raise
             if not userspace:
-                raise CommandError("the kernel has no WireGuard and wireguard-go is not allowed"
-                                   f" ({error})") from error
+                raise CommandError(f"the kernel has no WireGuard and wireguard-go is not allowed ({error})") from error
             self._add_service(name)
 
     def _add_service(self, name: str) -> None:
