@@ -58,7 +58,9 @@ def _common(role: str, service: str, image: str, model: Mapping[str, Any], direc
         "image": image,
         "container_name": f"dn42-{service}",
         "hostname": f"{service}",
-        "restart": "unless-stopped",
+        # Not unless-stopped: a daemon that starts without live-restore stops what it finds running, and then
+        # takes it for stopped by hand.
+        "restart": "always",
         "pull_policy": "never",
         "read_only": True,
         "cap_drop": ["ALL"],

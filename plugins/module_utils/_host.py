@@ -24,6 +24,8 @@ DN42_IPV4 = ("172.20.0.0/14", "172.31.0.0/16", "10.100.0.0/14", "10.127.0.0/16")
 # A socket of ours on the host: the kernel's own has no process.
 TUNNEL_PROCESSES = frozenset({None, "wireguard-go"})
 OUR_NETWORK = "dn42"
+# Where the role docker keeps the interfaces that go on heeding router advertisements while the host forwards.
+ACCEPT_RA_FILE = "/etc/sysctl.d/90-dn42-accept-ra.conf"
 NO_COMPOSE = "install Docker Engine and docker-compose-plugin from Docker's own repository, or upgrade to Debian 13, then run again"
 
 Network = ipaddress._BaseNetwork
@@ -116,6 +118,23 @@ def parse_default_routes(text: str, family: str) -> list[dict[str, Any]]:
             entry = {"family": family, "gateway": hop.get("gateway"), "interface": hop.get("dev"), "protocol": route.get("protocol")}
             routes.append(entry)
     return sorted(routes, key=lambda entry: (str(entry["interface"]), str(entry["gateway"])))
+
+
+def parse_accept_ra(text: str) -> list[str]:
+    """Return the interfaces in the content of ACCEPT_RA_FILE, sorted."""
+    return sorted(set(re.findall(r"^net/ipv6/conf/(\S+)/accept_ra *= *2$", text, re.MULTILINE)))
+
+
+def ra_interfaces(routes: Iterable[Mapping[str, Any]], kept: Mapping[str, int | None]) -> list[dict[str, Any]]:
+    """Return name and accept_ra of the interfaces that have their IPv6 default route from the kernel's router discovery, sorted.
+
+    `kept` is accept_ra (None without the interface) of those that ACCEPT_RA_FILE names: such a one stays while its router is
+    silent. With accept_ra=0 a program (networkd, NetworkManager) handles the advertisements, though its routes have protocol
+    ra as well; forwarding is nothing to it, and the kernel must not handle them beside it.
+    """
+    found = dict(kept)
+    found.update({route["interface"]: route["accept_ra"] for route in routes if route["family"] == "ipv6" and route["protocol"] == "ra"})
+    return [{"name": name, "accept_ra": value} for name, value in sorted(found.items()) if value]
 
 
 def docker_networks(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -287,10 +306,10 @@ def warnings(host: Host, wanted: Mapping[str, Any] | None) -> list[str]:
         shared = _overlapping(prefix, space)
         if shared and not ours:
             found.append(f"{what} ({prefix}) lies in DN42's {', '.join(shared)}: what uses it cannot reach that part of DN42. {way}.")
-    for route in host["default_routes"]:
-        if route["family"] == "ipv6" and route["protocol"] == "ra" and host["kernel"]["ipv6_forwarding"] and route["accept_ra"] == 1:
+    for interface in host["ra_interfaces"]:
+        if host["kernel"]["ipv6_forwarding"] and interface["accept_ra"] == 1:
             found.append(
-                f"The IPv6 default route on {route['interface']} came from a router advertisement, and the kernel ignores those while"
-                f" forwarding is on: it will run out. Set net.ipv6.conf.{route['interface']}.accept_ra=2."
+                f"{interface['name']} has its IPv6 default route from router advertisements, and the kernel ignores those while forwarding"
+                f" is on: the route is running out. The run sets net/ipv6/conf/{interface['name']}/accept_ra to 2."
             )
     return list(dict.fromkeys(found))

@@ -144,6 +144,12 @@ host:
       description: Default routes with C(family), C(gateway), C(interface), C(protocol) and C(accept_ra) of the interface.
       type: list
       elements: dict
+    ra_interfaces:
+      description:
+        - C(name) and C(accept_ra) of the interfaces that have their IPv6 default route from the kernel's router discovery, now or
+          when C(/etc/sysctl.d/90-dn42-accept-ra.conf) was written.
+      type: list
+      elements: dict
     udp:
       description: UDP sockets with C(port), C(address), C(process) and C(pid); null for the kernel's own.
       type: list
@@ -363,11 +369,16 @@ class Facts:
             return {}
         return {name[:-4]: read_bytes(f"{FIREWALLD_ZONES}/{name}") for name in names}
 
+    @staticmethod
+    def accept_ra(interface: str) -> int | None:
+        """Return what the kernel does with router advertisements on an interface, None without the interface."""
+        return read_int(f"/proc/sys/net/ipv6/conf/{interface}/accept_ra")
+
     def default_routes(self) -> list[dict[str, Any]]:
         """Return the default routes of both families, with accept_ra of the interface of IPv6 ones."""
         routes = _host.parse_default_routes(self.output("ip", "-j", "-4", "route", "show", "default"), "ipv4")
         for route in _host.parse_default_routes(self.output("ip", "-j", "-6", "route", "show", "default"), "ipv6"):
-            routes.append(dict(route, accept_ra=read_int(f"/proc/sys/net/ipv6/conf/{route['interface']}/accept_ra")))
+            routes.append(dict(route, accept_ra=self.accept_ra(route["interface"])))
         return routes
 
     def own_udp_ports(self) -> list[int]:
@@ -405,6 +416,8 @@ class Facts:
         units = self.units()
         docker = self.docker(units)
         interfaces, addresses = _host.parse_addresses(self.output("ip", "-j", "addr"))
+        routes = self.default_routes()
+        kept = _host.parse_accept_ra(read_text(_host.ACCEPT_RA_FILE))
         return {
             "architecture": platform.machine(),
             "python": platform.python_version(),
@@ -418,7 +431,8 @@ class Facts:
             "package_lists": self.package_lists(),
             "interfaces": interfaces,
             "addresses": addresses,
-            "default_routes": self.default_routes(),
+            "default_routes": routes,
+            "ra_interfaces": _host.ra_interfaces(routes, {name: self.accept_ra(name) for name in kept}),
             "udp": _host.parse_ss(self.output("ss", "-Hulnp")),
             "own_udp_ports": self.own_udp_ports(),
             "resolv_conf": self.resolv_conf(),

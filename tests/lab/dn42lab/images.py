@@ -83,7 +83,9 @@ RECIPES = {
         Recipe("node-docker", (*_HOST, "firewalld", "docker.io", "docker-cli", "docker-compose")),
         Recipe(
             "peer",
-            (*_HOST, "bird2", "bind9-dnsutils", "curl", "nsd", "tcpdump", "wireguard-go", "wireguard-tools"),
+            (*_HOST, "bird2", "bind9-dnsutils", "curl", "nsd", "radvd", "tcpdump", "wireguard-go", "wireguard-tools"),
+            # A test that wants router advertisements starts them; no boot does.
+            hooks=(*_HOOKS, 'rm -f "$1/etc/systemd/system/multi-user.target.wants/radvd.service"'),
         ),
         Recipe("debian-trixie-slim", ("ca-certificates",), hooks=_HOOKS[:2]),
     )

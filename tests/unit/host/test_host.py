@@ -34,6 +34,7 @@ GOOD: dict[str, Any] = {
         {"interface": "docker0", "address": "172.17.0.1", "prefix": "172.17.0.0/16"},
     ],
     "default_routes": [],
+    "ra_interfaces": [],
     "udp": [{"port": 22900, "address": "*", "process": None, "pid": None}],
     "own_udp_ports": [22900],
     "disk_free": {"/opt/dn42": 10 * 1024**3},
@@ -136,16 +137,43 @@ def test_dn42_space_is_a_warning() -> None:
     assert _host.problems(host, WANTED) == []
 
 
-@pytest.mark.parametrize(
-    ("accept_ra", "forwarding", "protocol", "warned"),
-    [(1, True, "ra", True), (2, True, "ra", False), (0, True, "ra", False), (1, False, "ra", False), (1, True, "static", False)],
-)
-def test_route_from_advertisement(accept_ra: int, forwarding: bool, protocol: str, warned: bool) -> None:
-    """With accept_ra=0 a program (networkd, NetworkManager) handles advertisements, whatever forwarding says."""
+@pytest.mark.parametrize(("accept_ra", "forwarding", "warned"), [(1, True, True), (2, True, False), (1, False, False)])
+def test_route_from_advertisement_is_running_out(accept_ra: int, forwarding: bool, warned: bool) -> None:
+    """Before Docker switches forwarding on there is nothing to say: the run is in time."""
     host = copy.deepcopy(GOOD)
     host["kernel"]["ipv6_forwarding"] = forwarding
-    host["default_routes"] = [{"family": "ipv6", "gateway": "fe80::1", "interface": "eth0", "protocol": protocol, "accept_ra": accept_ra}]
-    assert bool(_host.warnings(host, WANTED)) is warned
+    host["ra_interfaces"] = [{"name": "eth0.7", "accept_ra": accept_ra}]
+    found = _host.warnings(host, WANTED)
+    assert bool(found) is warned
+    assert all("net/ipv6/conf/eth0.7/accept_ra to 2" in text for text in found)
+
+
+def route(interface: str, accept_ra: int | None, protocol: str = "ra", family: str = "ipv6") -> dict[str, Any]:
+    """Return a default route as the facts have it."""
+    return {"family": family, "gateway": "fe80::1", "interface": interface, "protocol": protocol, "accept_ra": accept_ra}
+
+
+@pytest.mark.parametrize(
+    ("routes", "kept", "expected"),
+    [
+        ([], {}, []),
+        ([route("eth1", 2), route("eth0.7", 1), route("eth0.7", 1)], {}, [("eth0.7", 1), ("eth1", 2)]),
+        # A program handles the advertisements, the route is an operator's own, the interface went away meanwhile.
+        ([route("eth0", 0), route("eth1", 1, "static"), route("eth2", None)], {}, []),
+        # The file's interfaces: silent router, changed by hand, now a program's, gone.
+        ([route("eth0", 1)], {"eth1": 2, "eth2": 1, "eth3": 0, "eth4": None}, [("eth0", 1), ("eth1", 2), ("eth2", 1)]),
+    ],
+    ids=["none", "sorted", "not the kernel's", "kept"],
+)
+def test_ra_interfaces(routes: list[dict[str, Any]], kept: dict[str, int | None], expected: list[tuple[str, int]]) -> None:
+    """Only interfaces on which the kernel itself heeds router advertisements, and those that had the setting from us."""
+    assert [(entry["name"], entry["accept_ra"]) for entry in _host.ra_interfaces(routes, kept)] == expected
+
+
+def test_accept_ra_file() -> None:
+    text = "# a comment\nnet/ipv6/conf/eth1/accept_ra = 2\nnet/ipv6/conf/eth0.7/accept_ra = 2\n#net/ipv6/conf/eth2/accept_ra = 2\n"
+    assert _host.parse_accept_ra(text) == ["eth0.7", "eth1"]
+    assert _host.parse_accept_ra("") == []
 
 
 def test_ss() -> None:
