@@ -62,6 +62,8 @@ class ActionModule(ActionBase):
             paths = [service_role.find(str(name), role_search_path(task_vars)) for name in services]
         except service_role.ServiceRoleError as error:
             raise AnsibleActionFail(str(error)) from error
+        without = [host for host in sorted(variables) if "router" not in variables[host].get("dn42_stack_services", default)]
+        faults = [_network.Fault(host, "dn42_stack_services", variables[host]["dn42_stack_services"], "must hold 'router': it is what makes a node") for host in without]
         roles = {path.name: path for path in [*service_role.COLLECTION_ROLES.iterdir(), *paths]}
         options = _options.read_options(roles.values())
-        return [fault for host in sorted(variables) for fault in _options.check(host, variables[host], options, roles)]
+        return faults + [fault for host in sorted(variables) for fault in _options.check(host, variables[host], options, roles)]

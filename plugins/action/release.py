@@ -143,6 +143,7 @@ class ActionModule(ActionBase):
             "release": part.release,
             "files": {name: _sha256(content) for name, content in part.files.items()},
             "check": [list(command) for command in role.check],
+            "check_capabilities": list(role.check_capabilities),
             "reload": [list(command) for command in role.reload],
             "secrets": {
                 "owner": role.secrets_owner,

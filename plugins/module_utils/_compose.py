@@ -54,7 +54,11 @@ def _common(role: str, service: str, image: str, model: Mapping[str, Any], direc
     if not addresses:
         raise ComposeError(f"the address plan has no address for the service '{role}'; add it to dn42_address_plan_extra_offsets")
     fixed = {f"{family}_address": addresses[family] for family in ("ipv4", "ipv6") if addresses.get(family)}
+    resolver = model["addresses"].get("dns") or {}
+    common = {"dns": [resolver[family] for family in ("ipv4", "ipv6") if resolver.get(family)]} if resolver else {}
     return {
+        # Names are the node's own resolver's business; Docker would ask the host's, which is not in DN42.
+        **common,
         "image": image,
         "container_name": f"dn42-{service}",
         "hostname": f"{service}",

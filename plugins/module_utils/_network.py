@@ -224,6 +224,9 @@ def read_inventory(variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Dict
     """
     faults: List[Fault] = []
     nodes = {name: _read_node(name, variables[name], faults) for name in sorted(variables)}
+    for name, node in nodes.items():
+        internal = [interface_name("in", other) for other in nodes if other != name]
+        node["interfaces"] = sorted([peer["interface"] for peer in node["peers"]] + internal)
     if nodes:
         _same_everywhere(nodes, variables, faults)
     if faults:
@@ -303,6 +306,13 @@ def _tunnel(link: Mapping[str, Any], allowed_ips: List[str]) -> Dict[str, Any]:
     }
 
 
+def _check_families(name: str, block: Mapping[str, Any]) -> List[Fault]:
+    missing = [family for family in ("ipv4", "ipv6") if not block.get(family)]
+    if not missing:
+        return []
+    return [Fault(name, "dn42_pools", MISSING, f"gives the node no {' and no '.join(missing)} block; a node of DN42 has both families")]
+
+
 def _check_links(name: str, links: List[Mapping[str, Any]], own_key: Optional[str]) -> List[Fault]:
     """Faults that only show once internal tunnels are known: shared ports or interfaces, a peer with our own key."""
     faults = []
@@ -366,6 +376,9 @@ def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], a
     Raises InventoryFaults.
     """
     nodes = read_inventory(variables)
+    incomplete = [fault for name in nodes for fault in _check_families(name, plan[name])]
+    if incomplete:
+        raise InventoryFaults(incomplete)
     pools = next((list(host_vars.get("dn42_pools") or []) for host_vars in variables.values()), [])
     for name, node in nodes.items():
         node["number"] = _number(node, plan[name], pools)

@@ -57,6 +57,7 @@ class Service:
         self.release: str = declared["release"]
         self.files: Dict[str, str] = declared["files"]
         self.check: List[List[str]] = declared["check"]
+        self.check_capabilities: List[str] = declared["check_capabilities"]
         self.reload: List[List[str]] = declared["reload"]
         self.secrets: Dict[str, Any] = declared["secrets"]
         self.directory = directory / "services" / role
@@ -283,8 +284,10 @@ class Node:
                 self._check(incoming)
                 done += self._write_secrets(incoming)
                 done += self._switch(incoming)
+            # What runs on is told first: a peer that leaves loses its session before Compose takes its time.
+            done += self._reload(self._running_on())
             done += self._up()
-            done += self._reload()
+            done += self._reload(self.services)
             self._wait_healthy()
             self._prune()
             return done
@@ -329,12 +332,10 @@ class Node:
                 continue
             for check in service.check:
                 argv = [word.replace("{release}", f"releases/{service.release}") for word in check]
-                code, out, err = self.run(
-                    [
-                        str(self.docker), "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL",
-                        "--volume", f"{service.directory}:/config:ro", "--entrypoint", argv[0], service.image, *argv[1:],
-                    ]
-                )  # fmt: skip
+                command = [str(self.docker), "run", "--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL"]
+                command += [f"--cap-add={capability}" for capability in service.check_capabilities]
+                command += ["--volume", f"{service.directory}:/config:ro", "--entrypoint", argv[0], service.image, *argv[1:]]
+                code, out, err = self.run(command)
                 if code != 0:
                     raise ReleaseError(f"{service.role}: the configuration was refused by `{' '.join(argv)}`; the node goes on as before:\n{(out + err).strip()}")
         candidate = incoming / "compose.yaml"
@@ -383,11 +384,21 @@ class Node:
             raise ReleaseError(f"`docker compose up` failed in {self.directory}:\n{(out + err).strip()}")
         return [f"container {name} started" for name, item in sorted(self.containers().items()) if before.get(name) != item["Id"]]
 
-    def _reload(self) -> List[str]:
+    def _running_on(self) -> List[Service]:
+        """Services whose container runs the declared image already, and that Compose probably leaves alone."""
+        containers = self.containers()
+        found = []
+        for service in self.services:
+            container = containers.get(service.container)
+            if container and container["State"]["Running"] and container["Config"]["Image"] == service.image:
+                found.append(service)
+        return found
+
+    def _reload(self, services: List[Service]) -> List[str]:
         """Tell running services to read their new configuration; nothing is restarted."""
         done = []
         containers = self.containers()
-        for service in self.services:
+        for service in services:
             container = containers.get(service.container)
             if self.is_loaded(service, container):
                 continue

@@ -41,6 +41,7 @@ class ServiceRole:
     """One service role, read from its directory.
 
     check: commands run in the image before a release counts, `{release}` stands for releases/<hash>.
+    check_capabilities: what they need beyond nothing, in a network namespace of their own.
     reload: commands run in the running container after `current` was switched.
     secrets_owner: numeric user id that owns the secret files, None where there are none.
     """
@@ -49,6 +50,7 @@ class ServiceRole:
     path: Path
     service: str
     check: Tuple[Tuple[str, ...], ...] = ()
+    check_capabilities: Tuple[str, ...] = ()
     reload: Tuple[Tuple[str, ...], ...] = ()
     secrets_owner: Optional[int] = None
     secrets_kept: Tuple[str, ...] = ()
@@ -120,6 +122,7 @@ def load(name: str, search: Iterable[str] = ()) -> ServiceRole:
         path=path,
         service=str(meta.get("service") or name.replace("_", "-")),
         check=_commands(meta.get("check") or [], meta_file),
+        check_capabilities=tuple(str(name) for name in meta.get("check_capabilities") or ()),
         reload=_commands(meta.get("reload") or [], meta_file),
         secrets_owner=secrets.get("owner"),
         secrets_kept=tuple(secrets.get("keep") or ()),

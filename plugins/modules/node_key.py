@@ -75,12 +75,18 @@ def needs_change(key: Path, owner: int, supplied: str) -> bool:
 def public_key(module: AnsibleModule, directory: str, owner: int) -> str:
     """Let the image make the key if there is none, and answer with the public half."""
     docker = module.get_bin_path("docker", required=True)
-    command = [docker, "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", f"{owner}:{owner}"]
+    command = [docker, "run", "--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", f"{owner}:{owner}"]
     command += ["--volume", f"{directory}:/secrets", module.params["image"], "node-key"]
     code, out, err = module.run_command(command)
     if code != 0:
         module.fail_json(msg=f"the node's key in {directory} cannot be used: {err.strip() or out.strip()}")
     return out.strip()
+
+
+def image_exists(module: AnsibleModule) -> bool:
+    """Whether the router's image is there. In check mode nothing has built one whose recipe is new."""
+    docker = module.get_bin_path("docker")
+    return bool(docker) and module.run_command([docker, "image", "inspect", "--format", "{{.Id}}", module.params["image"]])[0] == 0
 
 
 def main() -> None:
@@ -99,7 +105,7 @@ def main() -> None:
     key = Path(directory) / "private.key"
     changed = needs_change(key, owner, supplied)
     if module.check_mode:
-        known = public_key(module, directory, owner) if key.exists() else ""
+        known = public_key(module, directory, owner) if key.exists() and image_exists(module) else ""
         module.exit_json(changed=changed, public_key=known)
     if changed:
         make_secrets_directory(Path(directory), owner)

@@ -30,6 +30,7 @@ def declared(directory: Path, files: dict[str, str], release: str = "r1", **secr
                 "release": release,
                 "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
                 "check": [],
+                "check_capabilities": [],
                 "reload": [],
                 "secrets": {
                     "owner": os.getuid(),

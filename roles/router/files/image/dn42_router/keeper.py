@@ -61,17 +61,27 @@ class Keeper:
         self._memos: dict[str, endpoints.Memo] = {}
         self._soon = 0
         self._began = 0.0
+        self._told = True
         self._restore()
+
+    def tell(self) -> None:
+        """There may be a new release: read it in the next pass."""
+        self._told = True
 
     def run_pass(self) -> float:
         """Look at everything once and mend it; the seconds until the next look."""
         self._began = time.time()
-        self._read_config()
+        # A new release counts when the stack says so and not when its link appears: a peer that leaves loses
+        # its session, which BIRD closes politely, before its tunnel.
+        told = self._told or self._desired is None
+        self._told = False
+        if told:
+            self._read_config()
         pending = False
         try:
             names = [tunnel.name for tunnel in self._desired.tunnels] if self._desired else []
             observed = self._system.observe(names)
-            self._guard("nftables", self._keep_nftables)
+            self._guard("nftables", lambda: self._keep_nftables(told))
             self._guard("bridge", lambda: self._keep_bridge(observed))
             if self._desired is not None:
                 pending = self._keep_tunnels(self._desired, observed)
@@ -97,8 +107,10 @@ class Keeper:
             log(f"configuration {str(digest)[:12]} with {len(desired.tunnels)} tunnels")
         self._desired, self._config_hash = desired, digest
 
-    def _keep_nftables(self) -> None:
-        """Load the packet filter when it changed or has vanished."""
+    def _keep_nftables(self, told: bool) -> None:
+        """Load the packet filter when it changed with a release or has vanished."""
+        if not told and self._nftables_hash is not None and self._system.nftables_loaded():
+            return
         digest = sha256(NFTABLES)
         if digest is None:
             raise CommandError(f"{NFTABLES} cannot be read")
@@ -258,10 +270,12 @@ class Keeper:
 
 
 def main() -> int:
-    """Run until SIGTERM; SIGHUP asks for a pass at once."""
+    """Run until SIGTERM; SIGHUP says that there is a new release."""
     wake = threading.Event()
+    keeper = Keeper(System())
 
     def hurry(_number: int, _frame: FrameType | None) -> None:
+        keeper.tell()
         wake.set()
 
     def leave(_number: int, _frame: FrameType | None) -> None:
@@ -270,7 +284,6 @@ def main() -> int:
 
     signal.signal(signal.SIGHUP, hurry)
     signal.signal(signal.SIGTERM, leave)
-    keeper = Keeper(System())
     while True:
         wake.clear()
         wake.wait(keeper.run_pass())
