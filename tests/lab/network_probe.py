@@ -25,6 +25,26 @@ class Session(NamedTuple):
     info: str
 
 
+class Age:
+    """A session's state and since when, equal for one that nothing has touched.
+
+    BIRD reckons the time of day anew for each answer, so that one and the same moment may differ by a millisecond.
+    """
+
+    def __init__(self, state: str, since: str) -> None:
+        self.state = state
+        hours, minutes, seconds = since.rpartition(" ")[2].split(":")
+        self.since = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Age) and self.state == other.state and abs(self.since - other.since) < 0.1
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Age({self.state}, {self.since:.3f})"
+
+
 class Lab:
     """A running lab, by name."""
 
@@ -68,9 +88,9 @@ class Lab:
         """Names of the sessions of a node that are established."""
         return sorted(name for name, session in self.sessions(node).items() if session.info.startswith("Established"))
 
-    def ages(self, node: str) -> dict[str, tuple[str, str]]:
-        """State of each session of a node and since when; equal for a session that nothing has touched."""
-        return {name: (session.state, session.since) for name, session in self.sessions(node).items()}
+    def ages(self, node: str) -> dict[str, Age]:
+        """How long each session of a node is as it is."""
+        return {name: Age(session.state, session.since) for name, session in self.sessions(node).items()}
 
     def prefixes(self, node: str, *words: str) -> set[str]:
         """Prefixes that `show route <words>` lists on a node."""
