@@ -81,7 +81,7 @@ class Lab:
             if len(words) >= 4 and words[1] == "BGP":
                 match = re.match(r"(\S+)\s+BGP\s+\S+\s+(\S+)\s+(\S+(?: \d\d:\d\d:\S+)?)\s*(.*)", line)
                 if match:
-                    found[match[1]] = Session(*match.groups())
+                    found[match[1]] = Session(*(text.strip() for text in match.groups()))
         return found
 
     def established(self, node: str) -> list[str]:
