@@ -130,16 +130,18 @@ class ActionModule(ActionBase):
             "wait": int(args.get("wait") or 120),
             "compose_sha256": _sha256(compose),
             "network": {"name": "dn42", "subnets": [blocks[family]["prefix"] for family in ("ipv4", "ipv6") if blocks.get(family)]},
-            "services": {part.role.name: self._declared_service(part, args["images"][part.role.name]) for part in rendered},
+            "services": {part.role.name: self._declared_service(part, args) for part in rendered},
         }
 
     @staticmethod
-    def _declared_service(part: Rendered, image: str) -> Dict[str, Any]:
+    def _declared_service(part: Rendered, args: Mapping[str, Any]) -> Dict[str, Any]:
         role = part.role
+        addresses = args["model"]["addresses"][role.name]
         return {
             "service": role.service,
             "container": f"dn42-{role.service}",
-            "image": image,
+            "image": args["images"][role.name],
+            "addresses": {family: address for family, address in addresses.items() if address},
             "release": part.release,
             "files": {name: _sha256(content) for name, content in part.files.items()},
             "check": [list(command) for command in role.check],

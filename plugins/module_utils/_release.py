@@ -56,6 +56,7 @@ class Service:
         self.image: str = declared["image"]
         self.release: str = declared["release"]
         self.files: Dict[str, str] = declared["files"]
+        self.addresses: Dict[str, str] = declared["addresses"]
         self.check: List[List[str]] = declared["check"]
         self.check_capabilities: List[str] = declared["check_capabilities"]
         self.reload: List[List[str]] = declared["reload"]
@@ -435,7 +436,19 @@ class Node:
             elif health.get("Status", "healthy") != "healthy":
                 log = health.get("Log") or [{}]
                 problems.append(f"{service.container} is {health['Status']}: {log[-1].get('Output', '').strip()}")
+            else:
+                problems += self._address_problems(service, containers[service.container])
         return problems
+
+    def _address_problems(self, service: Service, container: Dict[str, Any]) -> List[str]:
+        """Addresses that Docker did not give: an IPv6 one is left out silently where the network has no IPv6."""
+        network = container["NetworkSettings"]["Networks"].get(self.network["name"]) or {}
+        given = {"ipv4": network.get("IPAddress"), "ipv6": network.get("GlobalIPv6Address")}
+        return [
+            f"{service.container} has the address {given[family] or 'none'} instead of {address}"
+            for family, address in sorted(service.addresses.items())
+            if given[family] != address
+        ]
 
     def _prune(self) -> None:
         """Keep the last releases of each service, and no service directory that nobody declares. Keys are never removed."""

@@ -92,6 +92,14 @@ def test_router_knows_no_default_route_and_no_internet(lab: Lab, node: str) -> N
 
 
 @pytest.mark.parametrize("node", NODES)
+def test_routes_of_dn42_are_birds_alone(lab: Lab, node: str) -> None:
+    """B32: wide AllowedIPs put no route of their own beside what BGP learned."""
+    for family in ("-4", "-6"):
+        assert lab.in_router(node, "ip", family, "route", "show", "proto", "boot").stdout == ""
+        assert "proto bird" in lab.in_router(node, "ip", family, "route", "show").stdout
+
+
+@pytest.mark.parametrize("node", NODES)
 def test_only_the_router_forwards_ipv6(lab: Lab, node: str) -> None:
     """B19: on for every interface of the router, tunnels included, and for no sibling.
 

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from network_probe import Lab, wait_for
-from support import CHECKOUT, NODES, SESSION_WAIT, playbook, wait_for_node
+from support import CHECKOUT, NODES, SESSION_WAIT, changed_hosts, playbook, wait_for_node
 
 HOST = "nrt1"
 
@@ -27,6 +28,27 @@ def inventory(lab: Lab) -> Iterator[Path]:
     lab.run(HOST, "sh", "-c", "cd /opt/dn42 && docker compose down", check=False)
     playbook()
     shutil.rmtree(folder)
+
+
+def snapshot(lab: Lab) -> list[str]:
+    """Everything that a run could leave on the bare host: files, packages, rules, network, settings."""
+    script = (
+        "find /etc /opt /usr /root /home /srv /var/lib/dpkg /var/lib/apt -xdev -printf '%p %U %m %s %l\\n' | sort;"
+        "find /etc /opt -xdev -type f | sort | xargs sha256sum; nft list ruleset; ip -br address; ip route; ip -6 route;"
+        "sysctl -a 2>/dev/null | grep -E 'forwarding|accept_ra|rp_filter'"
+    )
+    return [line for line in lab.run(HOST, "sh", "-c", script).stdout.splitlines() if not line.startswith("/root/.ansible")]
+
+
+def test_check_mode_on_the_bare_host_changes_nothing(lab: Lab, inventory: Path) -> None:
+    """B59: a first run with --check --diff reports what would be done, and neither fails nor does any of it."""
+    before, plan = snapshot(lab), (inventory / "plan" / lab.name / "addresses.yml").read_text()
+    done = playbook("site.yml", "--check", "--diff", inventory=str(inventory))
+    changes = changed_hosts(done.stdout)
+    assert changes[HOST] > 0
+    assert "+++ after: router/bird.conf" in done.stdout
+    assert list(difflib.unified_diff(before, snapshot(lab), "before", "after", n=0, lineterm="")) == []
+    assert (inventory / "plan" / lab.name / "addresses.yml").read_text() == plan
 
 
 def test_third_node_joins_without_disturbing_the_others(lab: Lab, inventory: Path) -> None:

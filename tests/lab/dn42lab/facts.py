@@ -56,7 +56,7 @@ HOSTS = {
     for host in (
         Host("fra1", "node-docker", ("host", "node"), 11),
         Host("hkg1", "node", ("host", "node"), 12),
-        Host("nrt1", "node-docker", ("host", "node"), 13),
+        Host("nrt1", "node", ("host", "node"), 13),
         Host("peer1", "peer", ("host", "peer1"), 100),
     )
 }

@@ -28,6 +28,7 @@ def declared(directory: Path, files: dict[str, str], release: str = "r1", **secr
                 "container": "dn42-dns",
                 "image": "dn42-dns:0",
                 "release": release,
+                "addresses": {},
                 "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
                 "check": [],
                 "check_capabilities": [],
