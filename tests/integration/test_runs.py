@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,15 +52,19 @@ def test_check_mode_on_a_converged_node_reports_and_changes_nothing(lab: Lab) ->
 
 def test_no_output_holds_a_secret(lab: Lab, tmp_path: Path) -> None:
     """B64: at -vvv with --diff, neither the node's key nor a peer's preshared key is printed."""
-    preshared = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXMhISE="
+    preshared = yaml.safe_load(PEERS_FILE.read_text())["dn42_peers"][0]["preshared_key"]
+    assert lab.run("fra1", "cat", "/opt/dn42/secrets/router/psk-wg-peer1").stdout.strip() == preshared, "the key is not in use"
+    another = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXMhISE="
     extra = tmp_path / "extra.yml"
     peers = yaml.safe_load(PEERS_FILE.read_text())["dn42_peers"]
-    extra.write_text(yaml.safe_dump({"dn42_peers": [{**peers[0], "name": "other", "listen_port": 22999, "preshared_key": preshared}]}))
+    supplied = "b3duLWtleS1vd24ta2V5LW93bi1rZXktb3duLWtleSE="
+    others = [{**peers[0], "name": "other", "listen_port": 22999, "preshared_key": another}]
+    extra.write_text(yaml.safe_dump({"dn42_peers": others, "dn42_router_private_key": supplied}))
     outputs = [playbook("site.yml", "--limit", "fra1", "--check", "--diff", "-vvv", "-e", f"@{extra}").stdout]
     outputs.append(playbook("site.yml", "--diff", "-vvv").stdout)
     keys = [lab.run(node, "cat", "/opt/dn42/secrets/router/private.key").stdout.strip() for node in NODES]
     for output in outputs:
-        for secret in [preshared, *keys]:
+        for secret in [preshared, another, supplied, *keys]:
             assert secret not in output
             assert secret[:10] not in output
 
@@ -95,7 +100,8 @@ def test_an_added_peer_touches_no_other_and_leaves_with_its_entry(lab: Lab, tmp_
     before = (lab.container_starts("fra1"), lab.ages("fra1"))
     peers = yaml.safe_load(PEERS_FILE.read_text())["dn42_peers"]
     newcomer = {**peers[0], "name": "newcomer", "asn": 4200429003, "listen_port": 22903, "peer_address": "fe80::9003"}
-    newcomer.pop("endpoint", None)
+    newcomer.pop("preshared_key")
+    newcomer["endpoint"] = "nobody.invalid:29002"  # B29: a name that nobody can resolve holds up no other tunnel
     newcomer["public_key"] = "bmV3Y29tZXItbmV3Y29tZXItbmV3Y29tZXItbmV3Y28="
     extra = tmp_path / "extra.yml"
     extra.write_text(yaml.safe_dump({"dn42_peers": [newcomer, *peers]}))
@@ -105,6 +111,9 @@ def test_an_added_peer_touches_no_other_and_leaves_with_its_entry(lab: Lab, tmp_
     sessions = lab.ages("fra1")
     assert "peer_newcomer" in sessions
     assert {name: session for name, session in sessions.items() if name != "peer_newcomer"} == before[1]
+    status = json.loads(lab.run("fra1", "docker", "exec", "dn42-router", "cat", "/run/keeper/status.json").stdout)
+    assert "nobody.invalid" in status["tunnels"]["wg-newcomer"]["error"]
+    assert status["tunnels"]["wg-peer1"]["ok"] is True
     assert "22903/udp" in lab.run("fra1", "firewall-cmd", "--policy=dn42-tunnels", "--list-ports").stdout
     playbook("site.yml", "--limit", "fra1")
     wait_for("no wg-newcomer", lambda: lab.in_router("fra1", "ip", "link", "show", "wg-newcomer", check=False).returncode != 0, 30)
