@@ -282,7 +282,11 @@ class Node:
                 raise ReleaseError(problem)
             with self._unpacked(archive) as incoming:
                 self._store(incoming)
-                self._check(incoming)
+                try:
+                    self._check(incoming)
+                except ReleaseError:
+                    self._discard()
+                    raise
                 done += self._write_secrets(incoming)
                 done += self._switch(incoming)
             # What runs on is told first: a peer that leaves loses its session before Compose takes its time.
@@ -344,6 +348,12 @@ class Node:
         code, out, err = self.run(command)
         if code != 0:
             raise ReleaseError(f"compose.yaml was refused by `docker compose config`; the node goes on as before:\n{(out + err).strip()}")
+
+    def _discard(self) -> None:
+        """Take a refused release away again; nothing has pointed to it."""
+        for service in self.services:
+            if service.current != service.release:
+                shutil.rmtree(service.directory / "releases" / service.release, ignore_errors=True)
 
     def _write_secrets(self, incoming: Path) -> List[str]:
         done = []

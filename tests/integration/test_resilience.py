@@ -24,12 +24,20 @@ def kill(lab: Lab, pattern: str) -> None:
     wait_for(f"{pattern} gone", lambda: not set(before) & set(host_pids(lab, pattern)), 10)
 
 
+def wait_for_recovery(lab: Lab) -> None:
+    """Sessions and traffic are back, and the router lost no address to the one that it replaced."""
+    wait_for_node(lab, NODE)
+    addresses = lab.in_router(NODE, "ip", "-6", "address").stdout
+    assert "fe80::" in addresses
+    assert "dadfailed" not in addresses
+
+
 def test_killing_bird_leaves_tunnels_up(lab: Lab) -> None:
     """WireGuard's processes and handshakes are the same before and after."""
     tunnels = host_pids(lab, "^wireguard-go")
     indexes = lab.in_router(NODE, "ip", "-br", "link", "show").stdout
     kill(lab, "^bird ")
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
     assert host_pids(lab, "^wireguard-go") == tunnels
     assert lab.in_router(NODE, "ip", "-br", "link", "show").stdout == indexes
 
@@ -48,7 +56,7 @@ def test_killing_wireguard_go_heals(lab: Lab) -> None:
     if not host_pids(lab, "^wireguard-go"):
         pytest.skip("this kernel has WireGuard, there is no wireguard-go to kill")
     kill(lab, "^wireguard-go")
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
 
 
 def test_killing_pid_1_of_the_container_heals(lab: Lab) -> None:
@@ -56,26 +64,26 @@ def test_killing_pid_1_of_the_container_heals(lab: Lab) -> None:
     pid = lab.router_pid(NODE)
     lab.run(NODE, "kill", "-9", pid)
     wait_for("a new PID 1", lambda: lab.router_pid(NODE) not in ("0", pid), 30)
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
 
 
 def test_docker_restart(lab: Lab) -> None:
     """docker restart of the router."""
     lab.run(NODE, "docker", "restart", "dn42-router")
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
 
 
 def test_docker_kill_and_start(lab: Lab) -> None:
     """docker kill, then docker start of the router."""
     lab.run(NODE, "docker", "kill", "dn42-router")
     lab.run(NODE, "docker", "start", "dn42-router")
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
 
 
 def test_restart_of_docker(lab: Lab) -> None:
     """Containers stop and start with the daemon."""
     lab.run(NODE, "systemctl", "restart", "docker")
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
 
 
 def test_restart_of_docker_with_live_restore_keeps_sessions(lab: Lab) -> None:
@@ -85,24 +93,24 @@ def test_restart_of_docker_with_live_restore_keeps_sessions(lab: Lab) -> None:
     try:
         before = (lab.container_starts(NODE), lab.ages(NODE))
         lab.run(NODE, "systemctl", "restart", "docker")
-        wait_for_node(lab, NODE)
+        wait_for_recovery(lab)
         assert (lab.container_starts(NODE), lab.ages(NODE)) == before
     finally:
         lab.run(NODE, "rm", "/etc/docker/daemon.json")
         lab.run(NODE, "systemctl", "restart", "docker")
-        wait_for_node(lab, NODE)
+        wait_for_recovery(lab)
 
 
 def test_compose_down_and_up(lab: Lab) -> None:
     """A broken node is remade with `down && up`, as the origin post wished."""
     lab.run(NODE, "sh", "-c", "cd /opt/dn42 && docker compose down && docker compose up -d", timeout=180)
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
 
 
 def test_reboot_of_the_host(lab: Lab) -> None:
     """Everything that a node needs survives in files; no container was started by hand."""
     lab.lab("reboot", NODE)
-    wait_for_node(lab, NODE)
+    wait_for_recovery(lab)
     assert "dn42_guard" in lab.run(NODE, "nft", "list", "tables").stdout
     assert lab.run(NODE, "firewall-cmd", "--state").stdout.strip() == "running"
 

@@ -126,6 +126,14 @@ def test_bridge_is_found_by_address() -> None:
     ]
 
 
+def test_address_taken_for_a_duplicate_is_put_to_use() -> None:
+    bridge = replace(BRIDGE, addresses=BRIDGE.addresses | set(DESIRED.gateway), duplicates=frozenset({"fe80::42/64"}))
+    assert [" ".join(action.argv) for action in plan_bridge(DESIRED, Observed({"eth1": bridge}))] == [
+        "ip address del fe80::42/64 dev eth1",
+        "ip address add fe80::42/64 dev eth1 nodad",
+    ]
+
+
 def test_bridge_missing() -> None:
     with pytest.raises(PlanError, match=r"no interface has the router's address 172\.23\.255\.3 or fd99::3"):
         plan_bridge(DESIRED, GOOD)

@@ -11,13 +11,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Link:
-    """An interface. `kind` is the kernel's word for its type ('tun', 'wireguard', '' if none)."""
+    """An interface. `kind` is the kernel's word for its type ('tun', 'wireguard', '' if none).
+
+    `duplicates` are those of its addresses that the kernel took for somebody else's and does not use.
+    """
 
     name: str
     kind: str
     mtu: int
     up: bool
     addresses: frozenset[str]
+    duplicates: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,14 @@ def parse_links(text: str) -> dict[str, Link]:
 
 def _link(item: dict[str, Any]) -> Link:
     """One interface of ip's output."""
-    addresses = frozenset(f"{info['local']}/{info['prefixlen']}" for info in item.get("addr_info", ()) if "local" in info)
+    infos = [info for info in item.get("addr_info", ()) if "local" in info]
     return Link(
         name=item["ifname"],
         kind=item.get("linkinfo", {}).get("info_kind", ""),
         mtu=item.get("mtu", 0),
         up="UP" in item.get("flags", ()),
-        addresses=addresses,
+        addresses=frozenset(f"{info['local']}/{info['prefixlen']}" for info in infos),
+        duplicates=frozenset(f"{info['local']}/{info['prefixlen']}" for info in infos if info.get("dadfailed")),
     )
 
 

@@ -65,7 +65,21 @@ def plan_bridge(desired: Desired, observed: Observed) -> list[Action]:
     """Gateway addresses on the bridge interface, and no default route."""
     bridge = find_bridge(desired, observed)
     actions = [_add_address(bridge.name, address) for address in desired.gateway if address not in bridge.addresses]
-    return actions + plan_routes(observed)
+    return actions + _plan_duplicates(bridge) + plan_routes(observed)
+
+
+def _plan_duplicates(bridge: Link) -> list[Action]:
+    """Put addresses to use that the kernel took for duplicates.
+
+    Docker derives a container's MAC address, and so its link-local address, from its IPv4 address. When it replaces a
+    container in a hurry, the old one's namespace still has the same ones and answers for them. Without a link-local
+    address the router resolves no neighbour it forwards to, and IPv6 to the siblings is dead for good.
+    """
+    actions = []
+    for address in sorted(bridge.duplicates):
+        actions.append(Action(Verb.RUN, f"{address} is no duplicate: remove it", ("ip", "address", "del", address, "dev", bridge.name)))
+        actions.append(_add_address(bridge.name, address))
+    return actions
 
 
 def plan_routes(observed: Observed) -> list[Action]:
