@@ -12,6 +12,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
 export PYTHONDONTWRITEBYTECODE := 1
 export MOLECULE_GLOB := molecule/*/molecule.yml
+# Molecule remembers what it has created; kept here, so that `make clean` makes it forget.
+export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.cache/molecule
 
 # Each lab of its own name; both may exist at the same time.
 DEMO_LAB := demo
@@ -54,6 +56,8 @@ unit: $(VENV)/.complete collection ## Unit tests, no root and no lab needed
 	@$(PHASE) "Unit tests" pytest tests/unit
 
 molecule: setup ## Molecule's default scenario, then the integration tests on its converged lab
+	@rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
+	@$(PHASE) "Molecule: clear what an earlier run left" env DN42_LAB=$(TEST_LAB) molecule destroy
 	@$(PHASE) "Molecule: create, converge twice, verify" env DN42_LAB=$(TEST_LAB) molecule test --destroy=never
 	@$(MAKE) integration
 	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(TEST_LAB) molecule destroy
