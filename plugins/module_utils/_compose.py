@@ -62,9 +62,9 @@ def _common(role: str, service: str, image: str, model: Mapping[str, Any], direc
         "image": image,
         "container_name": f"dn42-{service}",
         "hostname": f"{service}",
-        # Not unless-stopped: a daemon that starts without live-restore stops what it finds running, and then
-        # takes it for stopped by hand.
-        "restart": "always",
+        # Not always: a daemon that starts without live-restore and finds containers running stops and starts them at
+        # once, and Docker 26 then runs a second set beside the first.
+        "restart": "unless-stopped",
         "pull_policy": "never",
         "read_only": True,
         "cap_drop": ["ALL"],

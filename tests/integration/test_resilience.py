@@ -96,8 +96,12 @@ def test_restart_of_docker_with_live_restore_keeps_sessions(lab: Lab) -> None:
         wait_for_recovery(lab)
         assert (lab.container_starts(NODE), lab.ages(NODE)) == before
     finally:
-        lab.run(NODE, "rm", "/etc/docker/daemon.json")
+        # Told while it runs, the daemon stops its containers when it is restarted. One that starts without live-restore
+        # and finds them running would leave them stopped.
+        lab.run(NODE, "sh", "-c", "echo '{\"live-restore\": false}' > /etc/docker/daemon.json")
+        lab.run(NODE, "systemctl", "reload", "docker")
         lab.run(NODE, "systemctl", "restart", "docker")
+        lab.run(NODE, "rm", "/etc/docker/daemon.json")
         wait_for_recovery(lab)
 
 

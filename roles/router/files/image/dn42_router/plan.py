@@ -71,9 +71,9 @@ def plan_bridge(desired: Desired, observed: Observed) -> list[Action]:
 def _plan_duplicates(bridge: Link) -> list[Action]:
     """Put addresses to use that the kernel took for duplicates.
 
-    Docker derives a container's MAC address, and so its link-local address, from its IPv4 address. When it replaces a
-    container in a hurry, the old one's namespace still has the same ones and answers for them. Without a link-local
-    address the router resolves no neighbour it forwards to, and IPv6 to the siblings is dead for good.
+    Docker derives a container's MAC address, and so its link-local address, from its IPv4 address. Where the namespace
+    of a container that was replaced lives on, it has the same ones and answers for them. Without a link-local address
+    the router resolves no neighbour it forwards to, and IPv6 to the siblings is dead for good.
     """
     actions = []
     for address in sorted(bridge.duplicates):
