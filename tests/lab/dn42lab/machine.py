@@ -162,7 +162,8 @@ def drop_mount_namespace() -> bool:
                 continue
         run(["umount", str(MOUNT_NAMESPACE)])
     if _mounted(RUNTIME):
-        run(["umount", str(RUNTIME)])
+        # Lazily: a command that was killed may be on its way out with a file open in there.
+        run(["umount", "--lazy", str(RUNTIME)])
     return True
 
 
