@@ -13,7 +13,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _network, _options
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, node_variables, role_search_path
+from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, load_service_roles, node_variables
 
 
 def _prefixes(variables: Mapping[str, Mapping[str, Any]]) -> List[str]:
@@ -58,10 +58,7 @@ class ActionModule(ActionBase):
             return []
         default = service_role.role_defaults(service_role.COLLECTION_ROLES / "stack")["dn42_stack_services"]
         services = sorted({str(name) for host in variables.values() for name in host.get("dn42_stack_services", default)})
-        try:
-            paths = [service_role.find(str(name), role_search_path(task_vars)) for name in services]
-        except service_role.ServiceRoleError as error:
-            raise AnsibleActionFail(str(error)) from error
+        paths = [role.path for role in load_service_roles(services, task_vars)]
         without = [host for host in sorted(variables) if "router" not in variables[host].get("dn42_stack_services", default)]
         faults = [_network.Fault(host, "dn42_stack_services", variables[host]["dn42_stack_services"], "must hold 'router': it is what makes a node") for host in without]
         roles = {path.name: path for path in [*service_role.COLLECTION_ROLES.iterdir(), *paths]}

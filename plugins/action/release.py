@@ -25,7 +25,7 @@ except ImportError:
 
 from ansible_collections.dn42.compose.plugins.module_utils import _compose
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import plain, role_search_path, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, plain, send_bytes
 
 
 def _sha256(content: bytes) -> str:
@@ -57,10 +57,10 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         args = plain(self._task.args)
+        rendered = [self._render(role, args["model"], task_vars) for role in load_service_roles(args["services"], task_vars)]
         try:
-            rendered = [self._render(service_role.load(name, role_search_path(task_vars)), args["model"], task_vars) for name in args["services"]]
             compose = self._compose(rendered, args)
-        except (service_role.ServiceRoleError, _compose.ComposeError) as error:
+        except _compose.ComposeError as error:
             raise AnsibleActionFail(str(error)) from error
         declared = self._declared(rendered, compose, args)
         answer = self._node({"operation": "inspect", "declared": declared}, task_vars)

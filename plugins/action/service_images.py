@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import plain, role_search_path, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, plain, send_bytes
 
 
 class ActionModule(ActionBase):
@@ -25,10 +24,7 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         args = plain(self._task.args)
         base_image = str(args.get("base_image"))
-        try:
-            roles = [service_role.load(name, role_search_path(task_vars)) for name in args.get("services") or []]
-        except service_role.ServiceRoleError as error:
-            raise AnsibleActionFail(str(error)) from error
+        roles = load_service_roles(args.get("services") or [], task_vars)
         tags = {role.name: role.image_tag(base_image) for role in roles}
         request = {"images": tags, "base_image": base_image, "archive": args.get("archive")}
         answer = self._execute_module(module_name="dn42.compose.service_images", module_args=request, task_vars=task_vars)

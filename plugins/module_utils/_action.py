@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping
 
 from ansible import constants
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
 
 NODES_GROUP = "dn42_nodes"
 
@@ -23,6 +25,14 @@ def role_search_path(task_vars: Mapping[str, Any]) -> List[str]:
     """Directories where a user's own service roles may be: beside the playbook, beside the inventory, `roles_path`."""
     beside = [os.path.join(str(task_vars[name]), "roles") for name in ("playbook_dir", "inventory_dir") if task_vars.get(name)]
     return beside + [str(path) for path in constants.DEFAULT_ROLES_PATH or []]
+
+
+def load_service_roles(names: Iterable[str], task_vars: Mapping[str, Any]) -> List[service_role.ServiceRole]:
+    """The service roles of these names, in their order. Fails the task with the name and file that is wrong."""
+    try:
+        return [service_role.load(str(name), role_search_path(task_vars)) for name in names]
+    except service_role.ServiceRoleError as error:
+        raise AnsibleActionFail(str(error)) from error
 
 
 def plain(value: Any) -> Any:
