@@ -18,14 +18,17 @@ export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.cache/molecule
 # Each lab of its own name; both may exist at the same time.
 DEMO_LAB := demo
 TEST_LAB := molecule
+# What takes long is left to `make test-full`.
+export SHORT ?= -m "not full"
 
-.PHONY: help setup demo test test-full lint unit molecule integration collection clean
+.PHONY: help setup demo test test-full lint unit stores policy molecule integration bench collection clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.complete collection ## Install the pinned tools into .venv and the Debian packages the lab needs
 	@$(LAB) require
+	@scripts/require_postgresql
 
 $(VENV)/.complete: requirements-dev.txt
 	@$(PHASE) "Install the pinned tools into $(VENV)" scripts/make_venv $(VENV) requirements-dev.txt
@@ -42,9 +45,12 @@ demo: setup ## Build the lab, deploy two nodes that peer with a foreign network,
 test: setup ## Lint, unit tests, and everything on real hosts in the lab
 	@$(MAKE) lint
 	@$(MAKE) unit
+	@$(MAKE) stores
 	@$(MAKE) molecule
 
-test-full: test ## What takes longer than CI allows; nothing yet besides the tests
+test-full: export DN42_TEST_ROUNDS := 10
+test-full: export SHORT :=
+test-full: test bench ## What takes longer than CI allows: all rounds and whole tables of the tests, and the bench
 
 lint: $(VENV)/.complete collection ## ruff, yamllint and ansible-lint (production profile)
 	@$(PHASE) "Lint Python" ruff check .
@@ -55,6 +61,15 @@ lint: $(VENV)/.complete collection ## ruff, yamllint and ansible-lint (productio
 unit: $(VENV)/.complete collection ## Unit tests, no root and no lab needed
 	@$(PHASE) "Unit tests" pytest tests/unit
 
+stores: setup ## The address plan's stores: writers that are killed, a PostgreSQL server that is restarted
+	@$(PHASE) "Stores of the address plan" pytest tests/stores $(SHORT)
+
+policy: setup ## Routing policy: real BIRD against real BIRD in network namespaces
+	@$(PHASE) "Routing policy" pytest tests/integration/bgp $(SHORT)
+
+bench: setup ## Speed of the address plan, as ratios in one run
+	@$(PHASE) "Bench of the address plan" python tests/bench/address_plan.py
+
 molecule: setup ## Molecule's default scenario, then the integration tests on its converged lab
 	@rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
 	@$(PHASE) "Molecule: clear what an earlier run left" env DN42_LAB=$(TEST_LAB) molecule destroy
@@ -63,7 +78,7 @@ molecule: setup ## Molecule's default scenario, then the integration tests on it
 	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(TEST_LAB) molecule destroy
 
 integration: setup ## Integration tests on a lab that Molecule has converged
-	@$(PHASE) "Integration tests on real hosts" env DN42_LAB=$(TEST_LAB) pytest tests/integration -v --maxfail=5
+	@$(PHASE) "Integration tests on real hosts" env DN42_LAB=$(TEST_LAB) pytest tests/integration -v --maxfail=5 $(SHORT) --ignore=tests/integration/bgp
 
 clean: ## Remove everything that make has made: labs, images, environments, plans
 	@if [ -x $(LAB) ]; then $(LAB) purge; fi

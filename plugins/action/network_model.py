@@ -11,15 +11,20 @@ from typing import Any, Dict, List, Mapping, Optional
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.dn42.compose.plugins.module_utils import _address_request as address_request
+from ansible_collections.dn42.compose.plugins.module_utils import _address_text as address_text
 from ansible_collections.dn42.compose.plugins.module_utils import _network, _options
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
 from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, load_service_roles, node_variables
 
 
-def _prefixes(variables: Mapping[str, Mapping[str, Any]]) -> List[str]:
-    """The operator's registered prefixes of both families, as the inventory has them."""
-    pools = next(iter(variables.values())).get("dn42_pools") or []
-    return [prefix for pool in pools for family in ("ipv4", "ipv6") for prefix in pool.get(family) or []]
+def _prefixes(variables: Mapping[str, Mapping[str, Any]], faults: List[_network.Fault]) -> List[str]:
+    """The prefixes of the operator's pools, both families; what is wrong with pools is told before anything is touched."""
+    node = min(variables)
+    found: List[Any] = []
+    pools = address_request.read_pools(variables[node].get("dn42_pools"), found, "dn42_pools")
+    faults += [_network.Fault(node, fault.key, fault.value, fault.message) for fault in found]
+    return [str(prefix) for pool in pools for family in sorted(pool.prefixes) for prefix in pool.prefixes[family]]
 
 
 class ActionModule(ActionBase):
@@ -30,11 +35,15 @@ class ActionModule(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Answer with `nodes`: {node: model}; without a plan, {node: what the inventory says}."""
         result = super().run(tmp, task_vars)
+        # The first task of a run is the place to say what the controller lacks; the address plan needs it later.
+        if address_text.MISSING_NETADDR:
+            raise AnsibleActionFail(address_text.netaddr_missing_message())
         task_vars = task_vars or {}
         variables = node_variables(task_vars)
         if not variables:
             raise AnsibleActionFail(f"the inventory has no host in the group {NODES_GROUP}; put every node into it")
         faults = self._option_faults(variables, task_vars)
+        prefixes = _prefixes(variables, faults)
         nodes: Dict[str, Any] = {}
         try:
             nodes = self._nodes(variables)
@@ -43,7 +52,7 @@ class ActionModule(ActionBase):
         if faults:
             heading = f"The inventory has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}; nothing was touched:"
             raise AnsibleActionFail("\n  ".join([heading, *map(str, faults)]))
-        result.update(changed=False, nodes=nodes, prefixes=_prefixes(variables))
+        result.update(changed=False, nodes=nodes, prefixes=prefixes)
         return result
 
     def _nodes(self, variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 try:  # ansible-core 2.19 renders only what is marked as a template
@@ -57,6 +58,10 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         args = plain(self._task.args)
+        if boolean(args.get("network_only", False)):
+            result.update(self._node({"operation": "inspect_network", "declared": self._declared([], b"", args)}, task_vars))
+            result["changes"] = [change["what"] for change in result.pop("found", [])]
+            return result
         rendered = [self._render(role, args["model"], task_vars) for role in load_service_roles(args["services"], task_vars)]
         try:
             compose = self._compose(rendered, args)
@@ -123,13 +128,13 @@ class ActionModule(ActionBase):
         ).encode()
 
     def _declared(self, rendered: List[Rendered], compose: bytes, args: Mapping[str, Any]) -> Dict[str, Any]:
-        blocks = args["model"]["block"]
         return {
             "directory": args["directory"],
             "project": args["project"],
             "wait": int(args.get("wait") or 120),
             "compose_sha256": _sha256(compose),
-            "network": {"name": "dn42", "subnets": [blocks[family]["prefix"] for family in ("ipv4", "ipv6") if blocks.get(family)]},
+            "network": _compose.network(args["model"], args["bridge"]),
+            "renumber": boolean(args.get("renumber", False)),
             "services": {part.role.name: self._declared_service(part, args) for part in rendered},
         }
 
@@ -161,4 +166,7 @@ class ActionModule(ActionBase):
         for part in rendered:
             after.update({f"{part.role.name}/{name}": content for name, content in part.files.items()})
         files = [change for change in found if change.get("file")]
-        return [{"before_header": change["file"], "after_header": change["file"], "before": change["before"], "after": after.get(change["file"], b"").decode()} for change in files]
+        return [
+            {"before_header": change["file"], "after_header": change["file"], "before": change["before"], "after": change.get("after", after.get(change["file"], b"").decode())}
+            for change in files
+        ]

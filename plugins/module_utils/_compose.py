@@ -23,7 +23,8 @@ class ComposeError(ValueError):
     """A fragment that cannot be used; the text says why."""
 
 
-def _network(model: Mapping[str, Any], bridge: str) -> Dict[str, Any]:
+def network(model: Mapping[str, Any], bridge: str) -> Dict[str, Any]:
+    """The node's network as compose.yaml has it."""
     config = []
     for family, gateway in (("ipv4", "DefaultGatewayIPv4"), ("ipv6", "DefaultGatewayIPv6")):
         block = model["block"].get(family)
@@ -93,7 +94,7 @@ def assemble(fragments: Mapping[str, str], services: Mapping[str, str], images: 
     fragments: {role: rendered templates/compose.yaml.j2}; services: {role: compose service}; images: {role: tag}.
     Raises ComposeError.
     """
-    compose: Dict[str, Any] = {"name": project, "services": {}, "volumes": {}, "networks": {"dn42": _network(model, bridge)}}
+    compose: Dict[str, Any] = {"name": project, "services": {}, "volumes": {}, "networks": {"dn42": network(model, bridge)}}
     for role in sorted(fragments):
         try:
             fragment = yaml.safe_load(fragments[role]) or {}

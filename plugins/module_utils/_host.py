@@ -19,14 +19,18 @@ MINIMUM_COMPOSE = (2, 20)
 MINIMUM_FREE = 2 * 1024**3  # bytes: images, one release beside the other, logs
 # Debian release from which the distribution has Compose v2.
 COMPOSE_IN_DEBIAN = 13
+CLOCK_SKEW = 60.0  # seconds between controller and host that cannot be a slow connection
 # DN42's IPv4 space. Of its IPv6 space only our own prefixes can collide by accident: the rest is fd00::/8, at random.
 DN42_IPV4 = ("172.20.0.0/14", "172.31.0.0/16", "10.100.0.0/14", "10.127.0.0/16")
+# Private space, in which DN42 and everything that can collide with it lies. Routes elsewhere, of a full table say, are not read.
+PRIVATE_SPACE = {"ipv4": ("10.0.0.0/8", "172.16.0.0/12"), "ipv6": ("fc00::/7",)}
+SHOWN_ROUTES = 3  # of those through one interface; a host that is in DN42 by another program has a thousand
 # A socket of ours on the host: the kernel's own has no process.
 TUNNEL_PROCESSES = frozenset({None, "wireguard-go"})
 OUR_NETWORK = "dn42"
 # Where the role docker keeps the interfaces that go on heeding router advertisements while the host forwards.
 ACCEPT_RA_FILE = "/etc/sysctl.d/90-dn42-accept-ra.conf"
-NO_COMPOSE = "install Docker Engine and docker-compose-plugin from Docker's own repository, or upgrade to Debian 13, then run again"
+NO_COMPOSE = "set dn42_docker_source: upstream, install Docker Engine and docker-compose-plugin from Docker's own repository, or upgrade to Debian 13, then run again"
 
 Network = ipaddress._BaseNetwork
 Host = Mapping[str, Any]
@@ -44,6 +48,7 @@ class Wanted:
         self.interfaces: list[str] = sorted(options.get("interfaces") or [])
         self.udp_ports: list[int] = sorted(options.get("udp_ports") or [])
         self.blocks = [ipaddress.ip_network(prefix) for prefix in options.get("blocks") or []]
+        self.controller_time: float | None = options.get("controller_time")
         self.pools = [ipaddress.ip_network(prefix) for prefix in options.get("pools") or []]
 
 
@@ -120,6 +125,29 @@ def parse_default_routes(text: str, family: str) -> list[dict[str, Any]]:
     return sorted(routes, key=lambda entry: (str(entry["interface"]), str(entry["gateway"])))
 
 
+def parse_routes(text: str, family: str) -> list[dict[str, Any]]:
+    """Return family, prefix, interface, gateway and protocol of the routes in the output of ``ip -j route``, sorted.
+
+    Routes that the kernel made for an interface's own addresses are left out, these are among the addresses; so are default
+    routes. The interface is None for a route that leads nowhere (unreachable, blackhole, prohibit).
+    """
+    routes = []
+    for route in json.loads(text or "[]"):
+        if route.get("protocol") == "kernel" or route.get("dst") in (None, "default"):
+            continue
+        hop = (route.get("nexthops") or [route])[0]
+        nowhere = route.get("type") in ("unreachable", "blackhole", "prohibit")
+        entry = {
+            "family": family,
+            "prefix": str(ipaddress.ip_network(route["dst"], strict=False)),
+            "interface": None if nowhere else hop.get("dev"),
+            "gateway": hop.get("gateway"),
+            "protocol": route.get("protocol"),
+        }
+        routes.append(entry)
+    return sorted(routes, key=lambda entry: (ipaddress.ip_network(entry["prefix"]), str(entry["interface"])))
+
+
 def parse_accept_ra(text: str) -> list[str]:
     """Return the interfaces in the content of ACCEPT_RA_FILE, sorted."""
     return sorted(set(re.findall(r"^net/ipv6/conf/(\S+)/accept_ra *= *2$", text, re.MULTILINE)))
@@ -138,7 +166,7 @@ def ra_interfaces(routes: Iterable[Mapping[str, Any]], kept: Mapping[str, int | 
 
 
 def docker_networks(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return name, driver, project, subnets and bridge (None if it has none) of what Docker's API says of its networks."""
+    """Return name, driver, project, subnets, bridge (None if it has none) and ours of what Docker's API says of its networks."""
     networks = []
     for item in answer:
         subnets = [part["Subnet"] for part in (item.get("IPAM") or {}).get("Config") or [] if part.get("Subnet")]
@@ -152,18 +180,49 @@ def docker_networks(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "project": (item.get("Labels") or {}).get("com.docker.compose.project"),
                 "subnets": sorted(subnets),
                 "bridge": bridge,
+                "ours": item["Name"] == OUR_NETWORK,
             }
         )
     return sorted(networks, key=lambda network: network["name"])
 
 
+def parse_base_chains(text: str) -> list[dict[str, Any]]:
+    """Return family, table, name, hook and policy of the base chains that filter input or forwarding, of ``nft -j list chains``.
+
+    firewalld's, Docker's and our own are left out: these are looked after elsewhere.
+    """
+    chains = []
+    for item in json.loads(text or "{}").get("nftables", []):
+        chain = item.get("chain", {})
+        foreign = chain.get("table") not in ("firewalld", "dn42_guard", "docker-bridges")
+        if foreign and chain.get("type") == "filter" and chain.get("hook") in ("input", "forward"):
+            chains.append({key: chain.get(key) for key in ("family", "table", "name", "hook", "policy")})
+    return chains
+
+
+def parse_ufw(text: str) -> dict[str, Any]:
+    """Return whether ufw is active and the UDP ports it lets in from anywhere, of ``ufw status``."""
+    ports = re.findall(r"^(\d+)(?:/udp)?\s+ALLOW(?: IN)?\s+Anywhere", text, re.MULTILINE)
+    return {"active": "Status: active" in text, "udp_ports": sorted({int(port) for port in ports})}
+
+
+def parse_timedatectl(text: str) -> bool | None:
+    """Return whether the clock is synchronised, of ``timedatectl show``; None when that is not told."""
+    found = re.search(r"^NTPSynchronized=(yes|no)$", text, re.MULTILINE)
+    return None if found is None else found.group(1) == "yes"
+
+
 # --- judging ------------------------------------------------------------------------------------------------------------
 
 
-def _system(host: Host, wanted: Wanted) -> Iterable[str]:
-    """The distribution, its init system, its disk."""
+def _init(host: Host, wanted: Wanted) -> Iterable[str]:
+    """The init system."""
     if not host["systemd"]:
         yield ("systemd does not run this host: the guard between DN42 and the host, and Docker, are systemd units. Use a host or a virtual machine that boots with systemd.")
+
+
+def _disk(host: Host, wanted: Wanted) -> Iterable[str]:
+    """Room for images and releases."""
     for path, free in sorted(host["disk_free"].items()):
         if free < MINIMUM_FREE:
             yield (
@@ -213,6 +272,8 @@ def _not_installed(host: Host, wanted: Wanted) -> Iterable[str]:
     """Docker or Compose v2 is missing: who could install it."""
     docker, system = host["docker"], host["distribution"]
     what = "Docker" if not docker["installed"] else "Docker Compose v2"
+    if wanted.docker_source == "upstream":
+        return  # the role docker knows which systems Docker's own repository is for
     if wanted.docker_source == "none":
         yield f"{what} is missing, and dn42_docker_source is none: install it, or set dn42_docker_source: distro (Debian 13 and newer)."
     elif system["id"] != "debian":
@@ -231,12 +292,12 @@ def _overlapping(prefix: str, networks: Iterable[Network]) -> list[str]:
 
 
 def _foreign_networks(host: Host, wanted: Wanted) -> list[tuple[str, str, str]]:
-    """Return (description, prefix, way out) of everything on the host that holds addresses and is not ours."""
+    """Return (description, prefix, way out) of every Docker network and address of the host that is not ours."""
     found = []
     bridges = {wanted.bridge}
     for network in host["docker"]["networks"]:
         bridges.add(network["bridge"])
-        if network["name"] == OUR_NETWORK or network["bridge"] == wanted.bridge:
+        if network["ours"] or network["bridge"] == wanted.bridge:
             continue
         way = f"Remove it (docker network rm {network['name']}) or recreate it with a subnet outside DN42"
         found += [(f"Docker network {network['name']}", subnet, way) for subnet in network["subnets"]]
@@ -247,12 +308,56 @@ def _foreign_networks(host: Host, wanted: Wanted) -> list[tuple[str, str, str]]:
     return found
 
 
+def _ours(prefix: str, wanted: Wanted) -> list[str]:
+    """Return the prefixes of the node, else those of the operator, that share addresses with a prefix."""
+    return _overlapping(prefix, wanted.blocks) or _overlapping(prefix, wanted.pools)
+
+
+def _through(route: Mapping[str, Any]) -> str:
+    """Where a route leads, in words."""
+    return f"through {route['interface']}" if route["interface"] else "to nowhere"
+
+
+def _inside_ours(route: Mapping[str, Any], wanted: Wanted) -> bool:
+    """Whether a route takes addresses of ours away; one that is wider than our prefixes does not, the bridge's is longer."""
+    prefix = ipaddress.ip_network(route["prefix"])
+    return any(prefix.version == network.version and prefix.subnet_of(network) for network in [*wanted.blocks, *wanted.pools])
+
+
+def _foreign_routes(host: Host, wanted: Wanted) -> list[Mapping[str, Any]]:
+    """Return the host's routes that do not lead to our bridge."""
+    return [route for route in host["routes"] if route["interface"] != wanted.bridge]
+
+
 def _overlaps(host: Host, wanted: Wanted) -> Iterable[str]:
     """Addresses that somebody on the host already has."""
     for what, prefix, way in _foreign_networks(host, wanted):
-        ours = _overlapping(prefix, wanted.blocks) or _overlapping(prefix, wanted.pools)
+        ours = _ours(prefix, wanted)
         if ours:
             yield f"{what} ({prefix}) overlaps this network's {', '.join(ours)}. {way}."
+    for route in _foreign_routes(host, wanted):
+        if _inside_ours(route, wanted):
+            yield (
+                f"The host has a route to {route['prefix']} {_through(route)} (protocol {route['protocol']}), inside this network's"
+                f" {', '.join(_ours(route['prefix'], wanted))}. Remove it (ip route del {route['prefix']}, and what makes it at boot), or choose other"
+                " prefixes for the node."
+            )
+
+
+def _routes_into_dn42(host: Host, wanted: Wanted) -> Iterable[str]:
+    """The host's own ways into DN42, one notice for each interface."""
+    space = [ipaddress.ip_network(prefix) for prefix in DN42_IPV4]
+    ways: dict[str, list[str]] = {}
+    for route in _foreign_routes(host, wanted):
+        if not _inside_ours(route, wanted) and (_overlapping(route["prefix"], space) or _ours(route["prefix"], wanted)):
+            ways.setdefault(_through(route), []).append(route["prefix"])
+    for way, prefixes in sorted(ways.items()):
+        more = len(prefixes) - SHOWN_ROUTES
+        listed = ", ".join(prefixes[:SHOWN_ROUTES]) + (f" and {more} more" if more > 0 else "")
+        yield (
+            f"The host has routes of its own into DN42's space {way} ({listed}). The node does not use them; if they are another DN42 router's,"
+            " the two must not announce the same prefixes."
+        )
 
 
 def _names_and_ports(host: Host, wanted: Wanted) -> Iterable[str]:
@@ -283,7 +388,61 @@ def _zones(host: Host, wanted: Wanted) -> Iterable[str]:
         )
 
 
-_CHECKS: tuple[Callable[[Host, Wanted], Iterable[str]], ...] = (_system, _kernel, _docker, _overlaps, _names_and_ports, _zones)
+_CHECKS: tuple[Callable[[Host, Wanted], Iterable[str]], ...] = (_init, _disk, _kernel, _docker, _overlaps, _names_and_ports, _zones)
+
+
+def _other_firewalls(host: Host, wanted: Wanted) -> Iterable[str]:
+    """What to open in a firewall that this collection does not manage: it changes nobody's rules."""
+    if host["firewalld"]["running"]:
+        return
+    ufw = host["ufw"]
+    closed = [port for port in wanted.udp_ports if port not in ufw["udp_ports"]]
+    if ufw["active"]:
+        if closed:
+            yield (
+                f"ufw is active and not known to let the tunnels' UDP ports in: {' && '.join(f'ufw allow {port}/udp comment dn42' for port in closed)}."
+                " Until then peers reach this node only while it talks to them."
+            )
+        return
+    for chain in host["base_chains"]:
+        # The one of iptables is Docker's: it drops by default and lets each bridge's own frames pass.
+        if chain["policy"] != "drop" or (chain["hook"] == "forward" and chain["name"] == "FORWARD"):
+            continue
+        place = f"{chain['family']} {chain['table']} {chain['name']}"
+        if chain["hook"] == "input" and wanted.udp_ports:
+            ports = ", ".join(str(port) for port in wanted.udp_ports)
+            yield f"Chain {place} drops what it does not name: let the tunnels' UDP ports in there (udp dport {{ {ports} }} accept), if it does not yet."
+        elif chain["hook"] == "forward" and host["bridge_nf_call_ip6tables"] == 1:
+            yield (
+                f"Chain {place} drops what it does not name, and bridged frames meet it (br_netfilter): let those of the DN42 bridge pass"
+                f' (iifname "{wanted.bridge}" oifname "{wanted.bridge}" accept), if it does not yet, or set dn42_firewall_strategy: bridge_nf for IPv6.'
+            )
+
+
+def skew(host: Host, wanted: Wanted) -> float | None:
+    """Return how many seconds the host's clock is ahead of the controller's, None without the controller's."""
+    return None if wanted.controller_time is None else host["clock"]["time"] - wanted.controller_time
+
+
+def _clock(host: Host, wanted: Wanted) -> Iterable[str]:
+    """A clock that is wrong: signatures of DN42's names live three days, logs and sessions are compared by time."""
+    ahead = skew(host, wanted)
+    synchronised = host["clock"]["synchronised"]
+    if ahead is not None and abs(ahead) > CLOCK_SKEW:
+        what = "is synchronised, but differs" if synchronised else "is not synchronised and differs"
+        yield (
+            f"The clock {what} from the controller's by {abs(ahead):.0f} s: signatures of names live three days only in DN42. Let a time service set it"
+            " (apt install systemd-timesyncd, or chrony), or look at the controller's."
+        )
+
+
+def _forward_ports(host: Host, wanted: Wanted) -> Iterable[str]:
+    """StrictForwardPorts is no concern of ours: no port is published. Said, because it closes those of other containers."""
+    if host["firewalld"]["strict_forward_ports"]:
+        yield (
+            "firewalld has StrictForwardPorts=yes: published ports of Docker containers are closed until firewalld forwards them too. The node publishes"
+            " none, its tunnels' ports are opened on the host; a service of yours with a published port needs firewall-cmd --add-forward-port."
+        )
 
 
 def problems(host: Host, wanted: Mapping[str, Any] | None) -> list[str]:
@@ -302,10 +461,12 @@ def warnings(host: Host, wanted: Mapping[str, Any] | None) -> list[str]:
     space = [ipaddress.ip_network(prefix) for prefix in DN42_IPV4]
     found = []
     for what, prefix, way in _foreign_networks(host, needs):
-        ours = _overlapping(prefix, needs.blocks) or _overlapping(prefix, needs.pools)
+        ours = _ours(prefix, needs)
         shared = _overlapping(prefix, space)
         if shared and not ours:
             found.append(f"{what} ({prefix}) lies in DN42's {', '.join(shared)}: what uses it cannot reach that part of DN42. {way}.")
+    for check in (_routes_into_dn42, _other_firewalls, _forward_ports, _clock):
+        found += check(host, needs)
     for interface in host["ra_interfaces"]:
         if host["kernel"]["ipv6_forwarding"] and interface["accept_ra"] == 1:
             found.append(
@@ -313,3 +474,70 @@ def warnings(host: Host, wanted: Mapping[str, Any] | None) -> list[str]:
                 f" is on: the route is running out. The run sets net/ipv6/conf/{interface['name']}/accept_ra to 2."
             )
     return list(dict.fromkeys(found))
+
+
+# --- showing ------------------------------------------------------------------------------------------------------------
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _docker_row(docker: Mapping[str, Any]) -> str:
+    if not docker["installed"]:
+        return f"missing: {', '.join(docker['missing'])}"
+    state = "running" if docker["running"] else "stopped"
+    return f"{docker['version']} {state}, Compose {docker['compose_version'] or 'missing'}, {len(docker['networks'])} networks"
+
+
+def _firewalld_row(firewalld: Mapping[str, Any], bridge: str) -> str:
+    if not firewalld["installed"]:
+        return "absent"
+    zones = [f"{bridge} in zone {firewalld['bridge_zone']}"] if firewalld["bridge_zone"] else []
+    zones += [f"permanently in {zone}" for zone in firewalld["bridge_zones"]]
+    if not firewalld["running"]:
+        return ", ".join(["stopped", f"IPv6_rpfilter {firewalld['ipv6_rpfilter']} in its file", *zones])
+    return ", ".join([f"{firewalld['version']} running", f"backend {firewalld['backend']}", f"IPv6_rpfilter {firewalld['check']}", *zones])
+
+
+def _bridged_row(host: Host) -> str:
+    value = host["bridge_nf_call_ip6tables"]
+    how = "br_netfilter not loaded" if value is None else f"bridge-nf-call-ip6tables {value}"
+    return f"{how}; {'DROPPED by firewalld until the role firewall has run' if host['firewalld']['drops_bridged_ipv6'] else 'passes firewalld'}"
+
+
+def _clock_row(host: Host, wanted: Wanted) -> str:
+    state = {True: "synchronised", False: "not synchronised", None: "synchronisation unknown"}[host["clock"]["synchronised"]]
+    ahead = skew(host, wanted)
+    return state if ahead is None else f"{state}, {ahead:+.1f} s from the controller's"
+
+
+def table(host: Host, wanted: Mapping[str, Any] | None) -> list[str]:
+    """Return what was found as the lines of a table: a mark (ok, or the number of problems), a subject, what was found.
+
+    Raises ValueError as problems() does.
+    """
+    needs = Wanted(wanted)
+    kernel = host["kernel"]
+    rows: list[tuple[str, str, tuple[Callable[[Host, Wanted], Iterable[str]], ...]]] = [
+        ("system", f"{host['distribution']['name']}, {host['architecture']}, systemd {_yes(host['systemd'])}", (_init,)),
+        ("disk", ", ".join(f"{path} {free / 1024**3:.1f} GiB free" for path, free in sorted(host["disk_free"].items())), (_disk,)),
+        ("clock", _clock_row(host, needs), ()),
+        ("kernel", f"{kernel['release']}, WireGuard {kernel['wireguard']}, tun {_yes(kernel['tun'])}, IPv6 {_yes(kernel['ipv6'])}", (_kernel,)),
+        ("bridged IPv6", _bridged_row(host), ()),
+        ("Docker", _docker_row(host["docker"]), (_docker,)),
+        ("firewalld", _firewalld_row(host["firewalld"], needs.bridge), (_zones,)),
+        ("prefixes", f"{', '.join(str(network) for network in [*needs.blocks, *needs.pools]) or 'none given'}", (_overlaps,)),
+        ("tunnels", f"{len(needs.interfaces)} interfaces, UDP {', '.join(str(port) for port in needs.udp_ports) or 'none given'}", (_names_and_ports,)),
+    ]
+    width = max(len(name) for name, _text, _checks in rows)
+    lines = []
+    for name, text, checks in rows:
+        faults = sum(1 for check in checks for _fault in check(host, needs))
+        lines.append(f"{f'{faults} !' if faults else 'ok':4} {name:{width}}  {text}")
+    return lines
+
+
+def report(name: str, found: Iterable[str], notices: Iterable[str]) -> list[str]:
+    """Return problems and notices of one host for a list of all hosts."""
+    return [f"{name}: {text}" for text in found] + [f"{name}, to know: {text}" for text in notices]

@@ -25,7 +25,7 @@ NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's 
 NODE_NUMBER_LIMIT = 2047  # keeps them below 32768, where the kernel picks ports for outgoing connections
 PEER_PORT_BASE = 20000  # DN42's custom: 2 and the last four digits of the peer's ASN
 DEFAULT_MTU = 1420
-SECRETS = frozenset(("preshared_key", "private_key", "dn42_router_private_key"))
+SECRETS = frozenset(("preshared_key", "private_key", "dn42_router_private_key", "dn42_address_plan_store"))
 PEER_KEYS = frozenset(["name", "state", "asn", "description", "public_key", "preshared_key", "endpoint", "listen_port", "local_address", "peer_address", "mtu", "keepalive"])
 
 
@@ -246,6 +246,8 @@ def _number(node: Mapping[str, Any], block: Mapping[str, Any], pools: List[Mappi
     prefix = ipaddress.ip_network(block[family]["prefix"])
     position = 0
     for pool in pools:
+        if (pool.get("purpose") or "node") != "node":
+            continue  # no node has a block there
         size = 1 << (prefix.max_prefixlen - int((pool.get("block_size") or {}).get(family) or prefix.prefixlen))
         for text in pool.get(family) or []:
             network = ipaddress.ip_network(text)

@@ -21,7 +21,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.dn42.compose.plugins.module_utils._network import Fault
 
 # Options of a node that belong to no role.
-NODE_OPTIONS = ("dn42_asn", "dn42_pools", "dn42_peers", "dn42_node_endpoint", "dn42_node_number", "dn42_address_plan_pin")
+NODE_OPTIONS = ("dn42_asn", "dn42_pools", "dn42_peers", "dn42_node_endpoint", "dn42_node_number")
 
 
 def read_options(roles: Iterable[Path]) -> Dict[str, Dict[str, Any]]:

@@ -2,11 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The address plan in a file that is made for git.
-
-One line per block, keyed by prefix and sorted by address: two branches that take the same space write the
-same line and conflict in the merge. No dates, so equal plans are equal files. The last line is YAML's end
-of document, without which a file that was cut short would look like a plan with fewer owners.
+"""The address plan in a file that is made for git. Its text is the matter of `_plan_text`.
 
 A change is made under a lock on a file of its own, since the plan itself is replaced by rename, and with it
 a lock on it. Readers need no lock: they see the old file or the new one.
@@ -18,264 +14,71 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import re
+import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, Optional
 
-from ansible_collections.dn42.compose.plugins.module_utils._address_plan import (
-    FAMILY_NAMES,
-    Block,
-    Decision,
-    Fault,
-    Refused,
-    check_blocks,
-)
-from ansible_collections.dn42.compose.plugins.module_utils._address_text import Unreadable, read_name, read_prefix
+from ansible_collections.dn42.compose.plugins.module_utils._address_plan.model import Fault, Plan, Refused
+from ansible_collections.dn42.compose.plugins.module_utils._plan_git import file_history
+from ansible_collections.dn42.compose.plugins.module_utils._plan_store import Decide, Event, LockTimeout, Outcome, Store, StoreError, client_name, decided
+from ansible_collections.dn42.compose.plugins.module_utils._plan_text import MISSING_YAML, parse, read_comments, render
 
-try:
-    import yaml
-except ImportError as error:
-    MISSING_YAML: Optional[str] = str(error)
-else:
-    MISSING_YAML = None
-
-VERSION = 1
-HEADER = """\
-# Address plan of this network, written by dn42.compose.address_blocks.
-# Keep it in git. A block belongs to its holder until its line is removed.
----
-version: 1
-"""
-END = "...\n"
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-# What some YAML reader or other takes for a boolean or null, in lower case.
-WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "none"))
-MARKER = re.compile(r"(<{7}|>{7}|\|{7}|={7})( |$)")
-LOCK_PAUSE = 0.05  # seconds between two attempts to get the lock
-
-Decide = Callable[[Tuple[Block, ...]], Decision]
+LOCK_PAUSE = 0.01  # seconds between two attempts to get the lock
 
 
-class Outcome(NamedTuple):
-    """What a call decided and the text of the plan before and after it."""
-
-    decision: Decision
-    before: str
-    after: str
-
-
-class LockTimeout(Exception):
-    """Somebody else kept the lock for too long."""
-
-
-def render(blocks: Iterable[Block]) -> str:
-    """The text of a plan."""
-    ordered = sorted(blocks, key=lambda block: block.prefix)
-    lines = [HEADER]
-    for family, name in sorted(FAMILY_NAMES.items()):
-        few = [block for block in ordered if block.prefix.family == family]
-        lines.append(f"{name}:\n" if few else f"{name}: {{}}\n")
-        for block in few:
-            prefix = str(block.prefix) if family == 4 else f'"{block.prefix}"'
-            lines.append(f"  {prefix}: {{holder: {scalar(block.holder)}, pool: {scalar(block.pool)}}}\n")
-    return "".join(lines) + END
-
-
-def scalar(name: str) -> str:
-    """A name as YAML text, in quotes wherever a reader could take it for something else."""
-    if PLAIN.fullmatch(name) and name.lower() not in WORDS:
-        return name
-    return json.dumps(name, ensure_ascii=False)
-
-
-def parse(text: str, path: str) -> Tuple[Block, ...]:
-    """The blocks of a plan; raises `Refused` with the lines of everything that is wrong in it."""
-    faults = _unfinished(text, path)
-    if faults:
-        raise Refused(faults)
-    try:
-        root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise Refused([_yaml_fault(error, text, path)]) from None
-    reader = _Reader(path)
-    blocks = reader.plan(root)
-    faults = reader.faults or check_blocks(blocks)
-    if faults:
-        raise Refused(faults)
-    return tuple(blocks)
-
-
-def _unfinished(text: str, path: str) -> List[Fault]:
-    """Merge markers, and a file that is cut short."""
-    faults = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines, 1):
-        if MARKER.match(line):
-            message = "is a merge marker, finish the merge: keep one line per block"
-            faults.append(Fault(_place(path, number), line, message))
-    if not faults and (not lines or lines[-1] != END.strip()):
-        message = 'the last line is not "...", so the file is cut short; take it from git, or add the line if it is complete'
-        faults.append(Fault(_place(path, max(len(lines), 1)), lines[-1] if lines else "", message))
-    return faults
-
-
-def _place(path: str, line: int) -> str:
-    return f"{path} line {line}"
-
-
-def _yaml_fault(error: Any, text: str, path: str) -> Fault:
-    """Where and why a file is no YAML."""
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    line = mark.line + 1 if mark else text.count("\n", 0, getattr(error, "position", 0) or 0) + 1
-    lines = text.splitlines()
-    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
-    return Fault(_place(path, line), lines[line - 1] if line <= len(lines) else "", f"is no valid YAML: {reason}")
-
-
-class _Reader:
-    """Reads the nodes of a YAML file, which know their lines and their spelling, and collects faults."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.faults: List[Fault] = []
-
-    def plan(self, root: Any) -> List[Block]:
-        """The whole file."""
-        top = self.mapping(root, ("version", *FAMILY_NAMES.values()))
-        if not self.version(top.get("version"), root):
-            return []
-        blocks = []
-        for family, name in sorted(FAMILY_NAMES.items()):
-            if name not in top:
-                self.fault(root, "", f"the key {name} is missing; write {name}: {{}} when it has no blocks")
-                continue
-            for key, node in self.entries(top[name]):
-                block = self.block(key, node, family)
-                if block is not None:
-                    blocks.append(block)
-        return blocks
-
-    def version(self, node: Any, root: Any) -> bool:
-        """Whether this is a version that we know."""
-        if node is None:
-            self.fault(root, "", f"the key version is missing; this is version: {VERSION}")
-        elif node.value == str(VERSION) and node.tag == "tag:yaml.org,2002:int":
-            return True
-        elif str(node.value).isdigit() and int(node.value) > VERSION:
-            message = f"was written by a newer version of dn42.compose, this one knows version {VERSION}; upgrade it"
-            self.fault(node, node.value, message)
-        else:
-            self.fault(node, str(node.value), f"must be version: {VERSION}")
-        return False
-
-    def block(self, key: Any, node: Any, family: int) -> Optional[Block]:
-        """One line: a prefix with its owner."""
-        origin = _place(self.path, key.start_mark.line + 1)
-        owner = self.mapping(node, ("holder", "pool"))
-        names = {name: self.name(owner.get(name), name, node) for name in ("holder", "pool")}
-        try:
-            prefix = read_prefix(self.text(key), family)
-        except Unreadable as error:
-            self.fault(key, key.value, str(error))
-            return None
-        holder, pool = names["holder"], names["pool"]
-        return None if holder is None or pool is None else Block(prefix, holder, pool, origin)
-
-    def name(self, node: Any, key: str, parent: Any) -> Optional[str]:
-        """A holder or pool."""
-        if node is None:
-            if isinstance(parent, yaml.MappingNode):
-                self.fault(parent, "", f"the key {key} is missing")
-            return None
-        try:
-            return read_name(self.text(node))
-        except Unreadable as error:
-            self.fault(node, self.text(node), str(error))
-            return None
-
-    def text(self, node: Any) -> Any:
-        """The value of a node as YAML reads it, so that an unquoted `no` is seen as what it is."""
-        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
-            return node.value
-        try:
-            return yaml.safe_load(yaml.serialize(node))
-        except yaml.YAMLError:
-            return None
-
-    def mapping(self, node: Any, known: Tuple[str, ...]) -> Dict[str, Any]:
-        """A mapping with no other than the known keys."""
-        found = {}
-        for key, value in self.entries(node):
-            if key.value in known:
-                found[key.value] = value
-            else:
-                self.fault(key, self.text(key), f"unknown key, known are {', '.join(known)}")
-        return found
-
-    def entries(self, node: Any) -> List[Tuple[Any, Any]]:
-        """The keys and values of a mapping, each key once."""
-        if not isinstance(node, yaml.MappingNode):
-            self.fault(node, self.text(node) if node is not None else None, "must be a mapping")
-            return []
-        seen: Dict[Any, int] = {}
-        for key, _value in node.value:
-            name = str(key.value)
-            if name in seen:
-                self.fault(key, name, f"is the same key as in line {seen[name]}; keep the one that is in use")
-            seen.setdefault(name, key.start_mark.line + 1)
-        return node.value
-
-    def fault(self, node: Any, value: Any, message: str) -> None:
-        line = node.start_mark.line + 1 if node is not None else 1
-        self.faults.append(Fault(_place(self.path, line), value, message))
-
-
-class PlanFile:
-    """The file store. `transact` is the whole interface; other stores have the same."""
+class PlanFile(Store):
+    """The store that is a file."""
 
     def __init__(self, path: str, lock_timeout: float) -> None:
+        if MISSING_YAML:
+            raise StoreError(f"The Python library PyYAML is missing in {sys.executable} ({MISSING_YAML}). Install it there: {sys.executable} -m pip install PyYAML")
         self.path = Path(path).resolve()  # a rename would replace a link by a file
         self.shown = path
         self.lock_timeout = lock_timeout
 
-    def transact(self, decide: Decide, dry_run: bool) -> Outcome:
-        """Let `decide` see the plan and keep what it adds. With `dry_run` nothing is written at all.
+    def read(self) -> Plan:
+        """The plan as it is; needs no lock."""
+        return self._parse(self._read())
 
-        A call that changes nothing takes no lock and writes nothing, so it works where the plan is read-only.
-        Raises `Refused`, `LockTimeout` or OSError.
-        """
+    def transact(self, decide: Decide, dry_run: bool) -> Outcome:
+        """See `Store`. A call that changes nothing takes no lock and writes nothing, so it works where the plan is read-only."""
         text = self._read()
         outcome = self._decide(decide, text)
-        if dry_run or outcome.before == outcome.after:
+        if dry_run or not outcome.changed:
             return outcome
-        with self._locked():
+        with _told(self.shown), self._locked():
             current = self._read()
             if current != text:  # somebody was faster
                 outcome = self._decide(decide, current)
-            if outcome.before != outcome.after:
-                self._replace(outcome.after)
+            if outcome.changed:
+                comments = None if current is None else read_comments(current, outcome.before)
+                self._replace(render(outcome.decision.plan, comments))
         return outcome
 
-    def _decide(self, decide: Decide, before: Optional[str]) -> Outcome:
-        decision = decide(parse(before, self.shown) if before is not None else ())
-        text = before or ""
-        return Outcome(decision, text, render(decision.blocks) if decision.added else text)
+    def history(self, limit: int) -> List[Event]:
+        """What git knows of the file, without what is not committed yet; nothing where there is no git."""
+        return file_history(self.path, limit)
+
+    def _decide(self, decide: Decide, text: Optional[str]) -> Outcome:
+        return decided(decide, self._parse(text))
+
+    def _parse(self, text: Optional[str]) -> Plan:
+        return Plan() if text is None else parse(text, self.shown)
 
     def _read(self) -> Optional[str]:
         """The text of the file; None when there is none."""
-        try:
-            with open(self.path, "rb") as file:
-                content = file.read()
-        except FileNotFoundError:
-            return None
+        with _told(self.shown):
+            try:
+                content = self.path.read_bytes()
+            except FileNotFoundError:
+                return None
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
-            raise Refused([Fault(_place(self.shown, line), "", "is no UTF-8 text")]) from None
+            raise Refused([Fault(f"{self.shown} line {line}", "", "is no UTF-8 text")]) from None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -298,6 +101,8 @@ class PlanFile:
                 raise
             os.close(handle)
         try:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{client_name()}, process {os.getpid()}".encode())
             yield
         finally:
             lock.unlink()
@@ -310,7 +115,8 @@ class PlanFile:
                 return
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    message = f"another run holds {lock} for more than {self.lock_timeout:g} s; wait for it to end and run again"
+                    who = os.pread(handle, 500, 0).decode("utf-8", "replace") or "it does not say who"
+                    message = f"another run holds {lock} for more than {self.lock_timeout:g} s ({who}); wait for it to end and run again"
                     raise LockTimeout(message) from None
             time.sleep(LOCK_PAUSE)
 
@@ -335,6 +141,15 @@ class PlanFile:
                 beside.unlink()
             raise
         _sync_directory(self.path.parent)
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Say which plan a system call failed for."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"The plan file {path} cannot be read or written: {error}") from error
 
 
 def _same_file(handle: int, path: Path) -> bool:

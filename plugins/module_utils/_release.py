@@ -34,6 +34,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
+
 KEPT_RELEASES = 3
 LOCK_WAIT = 60.0  # seconds; another controller's release takes about this long at most
 TEXT_LIMIT = 1 << 20  # bytes; a larger file is not shown in a diff
@@ -157,6 +159,7 @@ class Node:
         self.project: str = declared["project"]
         self.compose_hash: str = declared["compose_sha256"]
         self.network: Dict[str, Any] = declared["network"]
+        self.renumber: bool = declared["renumber"]
         self.wait: int = declared["wait"]
         self.services = [Service(role, service, self.directory) for role, service in sorted(declared["services"].items())]
         self.run = run
@@ -180,23 +183,41 @@ class Node:
         _code, out, _err = self.run(command)
         return sorted(set(out.split()) - {service.name for service in self.services})
 
-    def network_problem(self) -> Optional[str]:
-        """Why the Docker network that exists cannot serve the plan, None where it can or there is none yet."""
+    def _live_network(self) -> Optional[Dict[str, str]]:
+        """The settings of the Docker network that exists, None where there is none yet."""
         if not self.docker:
             return None
         code, out, _err = self.run([self.docker, "network", "inspect", self.network["name"]])
-        if code != 0:
+        return docker_network.live_settings(json.loads(out)[0], self.network["driver_opts"]) if code == 0 else None
+
+    def _in_network(self) -> List[docker_network.Container]:
+        """All containers in the Docker network, of whatever project, running or not."""
+        columns = "\t".join(["{{.Names}}", f'{{{{.Label "{docker_network.PROJECT_LABEL}"}}}}', "{{.State}}"])
+        _code, out, _err = self.run([str(self.docker), "ps", "--all", "--filter", f"network={self.network['name']}", "--format", columns])
+        return docker_network.read_containers(out)
+
+    def network_change(self) -> Optional[Dict[str, Any]]:
+        """The change that makes the Docker network anew, None where it is as declared or there is none yet.
+
+        Raises ReleaseError where that would take down containers that run and nobody said so, or containers of others.
+        """
+        live = self._live_network()
+        if live is None:
             return None
-        found = json.loads(out)[0]
-        subnets = sorted(entry["Subnet"] for entry in found["IPAM"]["Config"] or [])
-        if subnets == sorted(self.network["subnets"]):
+        declared = docker_network.declared_settings(self.network, self.project)
+        found = docker_network.differences(live, declared)
+        if not found:
             return None
-        attached = ", ".join(sorted(item["Name"] for item in (found.get("Containers") or {}).values())) or "none"
-        return (
-            f"the Docker network {self.network['name']} has {', '.join(subnets)}, the address plan says {', '.join(self.network['subnets'])}. "
-            f"Docker cannot renumber a network in place. If this node is to be renumbered, run `docker compose down` in {self.directory} "
-            f"(attached containers: {attached}) and run the playbook again; otherwise put the old prefix back into the plan"
-        )
+        name, attached = self.network["name"], self._in_network()
+        foreign = [container for container in attached if container.project != self.project]
+        # Nothing runs in it after a run that was killed half-way, or on a node that was stopped: nothing to lose.
+        running = [container for container in attached if container.running]
+        problems = [docker_network.refusal(name, found, running)] if running and not self.renumber else []
+        problems += [docker_network.foreign_text(name, foreign)] if foreign else []
+        if problems:
+            raise ReleaseError("\n".join(problems))
+        what = f"network {name} is made anew, and every container with it ({'; '.join(map(str, found))})"
+        return {"what": what, "file": f"network {name}", "before": docker_network.as_text(live), "after": docker_network.as_text(declared)}
 
     def stale_secrets(self, service: Service) -> List[str]:
         """Secret files that are missing, different, superfluous or too widely readable. Names only."""
@@ -227,8 +248,11 @@ class Node:
         return record == {"release": service.release, "started": started}
 
     def changes(self) -> List[Dict[str, Any]]:
-        """What a release would change, in words and as files with their present text."""
+        """What a release would change, in words and as files with their present text. Raises ReleaseError as network_change()."""
         found: List[Dict[str, Any]] = []
+        network = self.network_change()
+        if network:
+            found.append(network)
         containers = self.containers()
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             found.append({"what": "compose.yaml", "file": "compose.yaml", "before": read_text(self.directory / "compose.yaml")})
@@ -277,9 +301,7 @@ class Node:
         """Bring the node to the declared release; answers what was done. Raises ReleaseError."""
         with self.locked():
             done: List[str] = []
-            problem = self.network_problem()
-            if problem:
-                raise ReleaseError(problem)
+            anew = self.network_change()
             with self._unpacked(archive) as incoming:
                 self._store(incoming)
                 try:
@@ -287,6 +309,9 @@ class Node:
                 except ReleaseError:
                     self._discard()
                     raise
+                if anew:
+                    # Before anything is switched: what runs always has the files that it was started with.
+                    done += self._take_down()
                 done += self._write_secrets(incoming)
                 done += self._switch(incoming)
             # What runs on is told first: a peer that leaves loses its session before Compose takes its time.
@@ -386,6 +411,18 @@ class Node:
             write_atomically(self.directory / "compose.yaml", (incoming / "compose.yaml").read_bytes(), 0o644)
             done.append("compose.yaml written")
         return done
+
+    def _take_down(self) -> List[str]:
+        """Remove the node's containers and its network, which Compose then makes anew. Volumes stay."""
+        label = f"label={docker_network.PROJECT_LABEL}={self.project}"
+        _code, out, _err = self.run([str(self.docker), "ps", "--all", "--quiet", "--filter", label])
+        containers = out.split()
+        commands = [["stop", *containers], ["rm", "--force", *containers]] if containers else []
+        for command in [*commands, ["network", "rm", self.network["name"]]]:
+            code, out, err = self.run([str(self.docker), *command])
+            if code != 0:
+                raise ReleaseError(f"`docker {' '.join(command)}` failed; run again to go on from here:\n{(out + err).strip()}")
+        return [f"network {self.network['name']} removed, with {len(containers)} containers"]
 
     def _up(self) -> List[str]:
         """Let Compose create, recreate and remove containers, of the services whose definition changed and no others."""

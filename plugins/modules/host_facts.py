@@ -21,6 +21,11 @@ options:
       - What the node is going to need. Nothing is judged when the option is not given.
     type: dict
     suboptions:
+      name:
+        description:
+          - The node's name, for the report.
+        type: str
+        default: ""
       userspace:
         description:
           - Whether C(wireguard-go) may be used where the kernel has no WireGuard.
@@ -54,8 +59,12 @@ options:
         description:
           - Where Docker comes from when it is missing.
         type: str
-        choices: [distro, none]
+        choices: [distro, upstream, none]
         default: distro
+      controller_time:
+        description:
+          - The controller's clock in seconds since 1970, to compare the host's with.
+        type: float
       bridge:
         description:
           - Name of the DN42 network's bridge on the host.
@@ -116,12 +125,27 @@ host:
     docker:
       description:
         - C(installed), C(missing) (which of engine, cli and compose), C(running), C(enabled), C(version), C(compose_version),
-          C(root), C(podman) (the command is podman's), C(networks) with name, driver, project, subnets and bridge.
+          C(root), C(podman) (the command is podman's), C(networks) with name, driver, project, subnets, bridge and
+          whether it is C(ours).
       type: dict
     firewalld:
       description:
         - C(installed), C(running), C(version), C(default_zone), C(ipv6_rpfilter) (what firewalld makes of its file),
-          C(ipv6_rpfilter_in_force) (whether the running one checks), C(bridge_zone) (now) and C(bridge_zones) (permanent).
+          C(ipv6_rpfilter_in_force) (whether the running one checks), C(check) (what it checks now), C(backend),
+          C(strict_forward_ports), C(bridge_zone) (now), C(bridge_zones) (permanent), C(drops_bridged_ipv6) (whether it drops what
+          a router on a bridge hands its siblings) and C(cure) (what dn42_firewall_strategy=auto does about it, in a sentence).
+      type: dict
+    ufw:
+      description: Whether ufw is C(active), and the C(udp_ports) it lets in from anywhere.
+      type: dict
+    base_chains:
+      description:
+        - The nftables base chains for input and forwarding of others than firewalld and Docker's own tables, with C(family),
+          C(table), C(name), C(hook) and C(policy).
+      type: list
+      elements: dict
+    clock:
+      description: The host's C(time) in seconds since 1970, and whether it is C(synchronised), null if that is not told.
       type: dict
     bridge_nf_call_ip6tables:
       description: Whether bridged IPv6 goes through the host's rules, null while C(br_netfilter) is not loaded.
@@ -142,6 +166,12 @@ host:
       elements: dict
     default_routes:
       description: Default routes with C(family), C(gateway), C(interface), C(protocol) and C(accept_ra) of the interface.
+      type: list
+      elements: dict
+    routes:
+      description:
+        - Other routes in private space (RFC 1918's 10.0.0.0/8 and 172.16.0.0/12, fc00::/7) with C(family), C(prefix), C(interface)
+          (null for one that leads nowhere), C(gateway) and C(protocol); without those the kernel made for addresses.
       type: list
       elements: dict
     ra_interfaces:
@@ -169,6 +199,16 @@ problems:
   returned: success
   type: list
   elements: str
+table:
+  description: What was found, as the lines of a table with a mark where there are problems.
+  returned: when O(wanted) is given
+  type: list
+  elements: str
+report:
+  description: Problems and notices, each with the node's name before it.
+  returned: when O(wanted) is given
+  type: list
+  elements: str
 notices:
   description: What will work but may surprise; also given as warnings.
   returned: success
@@ -183,6 +223,7 @@ import platform
 import shutil
 import socket
 import stat
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -190,6 +231,7 @@ from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _h
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
+BRIDGE_NF = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
 DOCKER_SOCKET = "/run/docker.sock"
 DOCKER_ROOT = "/var/lib/docker"
 API_TIMEOUT = 10.0
@@ -348,6 +390,9 @@ class Facts:
             "ipv6_rpfilter_in_force": None,
             "bridge_zone": None,
             "bridge_zones": _firewalld.zones_binding(self.zone_files(), self.bridge),
+            "check": None,
+            "backend": _firewalld.read_key(content, "FirewallBackend") or "nftables",
+            "strict_forward_ports": (_firewalld.read_key(content, "StrictForwardPorts") or "no").lower() in ("yes", "true"),
         }
         if facts["running"]:
             try:
@@ -359,6 +404,22 @@ class Facts:
         if facts["installed"]:
             facts["ipv6_rpfilter"] = _firewalld.effective_rpfilter(content, facts["version"] or "")
         return facts
+
+    def bridged(self, firewalld: dict[str, Any], routes: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what becomes of bridged IPv6: the check in force, whether it drops, and the cure."""
+        check = "no"
+        if firewalld["ipv6_rpfilter_in_force"]:
+            check = _firewalld.running_check(self.output("nft", "list", "table", "inet", "firewalld")) or firewalld["ipv6_rpfilter"]
+        situation = _firewalld.Situation(
+            firewalld="running" if firewalld["running"] else "stopped" if firewalld["installed"] else "absent",
+            version=firewalld["version"] or "",
+            backend=firewalld["backend"],
+            check=check,
+            bridge_nf=read_int(BRIDGE_NF),
+            default_route=_firewalld.default_route_kind(routes),
+        )
+        cure = _firewalld.choose_cure("auto", situation)
+        return {"check": check if firewalld["running"] else None, "drops_bridged_ipv6": _firewalld.drops_bridged(situation), "cure": cure.reason}
 
     @staticmethod
     def zone_files() -> dict[str, bytes]:
@@ -380,6 +441,15 @@ class Facts:
         for route in _host.parse_default_routes(self.output("ip", "-j", "-6", "route", "show", "default"), "ipv6"):
             routes.append(dict(route, accept_ra=self.accept_ra(route["interface"])))
         return routes
+
+    def routes(self) -> list[dict[str, Any]]:
+        """Return the routes in private space, without default routes and those of interfaces' own addresses."""
+        found = []
+        for family, spaces in _host.PRIVATE_SPACE.items():
+            for space in spaces:
+                text = self.output("ip", "-j", f"-{family[-1]}", "route", "show", "root", space)
+                found += _host.parse_routes(text, family)
+        return found
 
     def own_udp_ports(self) -> list[int]:
         """Return the ports of the tunnels of the running release, none before the first."""
@@ -417,6 +487,7 @@ class Facts:
         docker = self.docker(units)
         interfaces, addresses = _host.parse_addresses(self.output("ip", "-j", "addr"))
         routes = self.default_routes()
+        firewalld = self.firewalld()
         kept = _host.parse_accept_ra(read_text(_host.ACCEPT_RA_FILE))
         return {
             "architecture": platform.machine(),
@@ -425,13 +496,17 @@ class Facts:
             "systemd": os.path.isdir("/run/systemd/system"),
             "kernel": self.kernel(),
             "docker": docker,
-            "firewalld": self.firewalld(),
-            "bridge_nf_call_ip6tables": read_int("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+            "firewalld": dict(firewalld, **self.bridged(firewalld, routes)),
+            "ufw": _host.parse_ufw(self.output("ufw", "status")),
+            "base_chains": _host.parse_base_chains(self.output("nft", "-j", "list", "chains")),
+            "clock": {"time": time.time(), "synchronised": _host.parse_timedatectl(self.output("timedatectl", "show"))},
+            "bridge_nf_call_ip6tables": read_int(BRIDGE_NF),
             "nft": self.module.get_bin_path("nft"),
             "package_lists": self.package_lists(),
             "interfaces": interfaces,
             "addresses": addresses,
             "default_routes": routes,
+            "routes": self.routes(),
             "ra_interfaces": _host.ra_interfaces(routes, {name: self.accept_ra(name) for name in kept}),
             "udp": _host.parse_ss(self.output("ss", "-Hulnp")),
             "own_udp_ports": self.own_udp_ports(),
@@ -444,12 +519,14 @@ def main() -> None:
     """Run the module."""
     names = {"type": "list", "elements": "str", "default": []}
     wanted = {
+        "name": {"type": "str", "default": ""},
         "userspace": {"type": "bool", "default": False},
         "blocks": names,
         "pools": names,
         "interfaces": names,
         "udp_ports": {"type": "list", "elements": "int", "default": []},
-        "docker_source": {"type": "str", "choices": ["distro", "none"], "default": "distro"},
+        "docker_source": {"type": "str", "choices": ["distro", "upstream", "none"], "default": "distro"},
+        "controller_time": {"type": "float"},
         "bridge": {"type": "str", "default": "br-dn42"},
     }
     module = AnsibleModule(
@@ -460,16 +537,18 @@ def main() -> None:
         supports_check_mode=True,
     )
     host = Facts(module).collect()
-    problems, notices = [], []
+    problems, notices, shown = [], [], {}
     if module.params["wanted"] is not None:
         try:
             problems = _host.problems(host, module.params["wanted"])
             notices = _host.warnings(host, module.params["wanted"])
+            shown["report"] = _host.report(module.params["wanted"]["name"], problems, notices)
+            shown["table"] = _host.table(host, module.params["wanted"])
         except ValueError as error:
             module.fail_json(msg=f"wanted: {error}")
     for notice in notices:
         module.warn(notice)
-    module.exit_json(changed=False, host=host, problems=problems, notices=notices)
+    module.exit_json(changed=False, host=host, problems=problems, notices=notices, **shown)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,23 @@ options:
     description: Seconds that containers may take to become healthy.
     type: int
     default: 120
+  renumber:
+    description:
+      - Whether containers that run may be removed, the Docker network made anew and everything started again, when the network is not
+        as declared. Docker cannot change a network in place. Without it such a run refuses the node before anything is changed.
+      - A node none of whose containers runs needs no permission. Containers of others in the network are named and refused in any case.
+    type: bool
+    default: false
+  network_only:
+    description:
+      - Only tell whether a release would make the Docker network anew, and refuse what it would refuse. Changes nothing, and needs
+        neither O(services) nor O(images).
+    type: bool
+    default: false
   operation:
     description: Set by the action plugin.
     type: str
-    choices: [inspect, apply]
+    choices: [inspect, inspect_network, apply]
   declared:
     description: Set by the action plugin, what the node should have.
     type: dict
@@ -58,6 +71,14 @@ options:
 """
 
 EXAMPLES = r"""
+- name: See whether the release would renumber the node, and refuse that
+  dn42.compose.release:
+    network_only: true
+    model: "{{ __dn42_network.nodes[inventory_hostname] }}"
+    directory: /opt/dn42
+    project: dn42
+    bridge: br-dn42
+
 - name: Release the node's configuration
   dn42.compose.release:
     services: [router, dns]
@@ -100,7 +121,9 @@ def main() -> None:
             "project": {"type": "str"},
             "bridge": {"type": "str"},
             "wait": {"type": "int", "default": 120},
-            "operation": {"type": "str", "choices": ["inspect", "apply"]},
+            "renumber": {"type": "bool", "default": False},
+            "network_only": {"type": "bool", "default": False},
+            "operation": {"type": "str", "choices": ["inspect", "inspect_network", "apply"]},
             "declared": {"type": "dict"},
             "archive": {"type": "path"},
         },
@@ -115,10 +138,10 @@ def main() -> None:
     try:
         if module.params["operation"] == "inspect":
             found = node.changes()
-            problem = node.network_problem()
-            if problem:
-                raise ReleaseError(problem)
             module.exit_json(changed=bool(found), found=found)
+        if module.params["operation"] == "inspect_network":
+            change = node.network_change()
+            module.exit_json(changed=False, found=[change] if change else [])
         done: List[str] = node.apply(module.params["archive"])
     except ReleaseError as error:
         module.fail_json(msg=str(error))

@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.dn42.compose.plugins.module_utils import _address_plan as engine
 from ansible_collections.dn42.compose.plugins.module_utils import _plan_file as plan_file
+from ansible_collections.dn42.compose.plugins.module_utils import _plan_text as plan_text
+from ansible_collections.dn42.compose.plugins.module_utils._address_plan.model import BITS, Block, Decision, Plan, Prefix, Refused
 from ansible_collections.dn42.compose.plugins.module_utils._address_text import Unreadable, read_name
+from ansible_collections.dn42.compose.plugins.module_utils._plan_store import LockTimeout, StoreError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 TRAPS = ["no", "Y", "on", "null", "~", "1e3", "010", "1_000", "12:30:45", "0x1f", ".nan", "true", "=", "<<", "- a", "a: b", "#x", "{x}", "'", '"', "\\", "é", "日本"]
 GOOD = """\
 # Address plan of this network, written by dn42.compose.address_blocks.
-# Keep it in git. A block belongs to its holder until its line is removed.
+# Keep it in git. A block belongs to its holder; once it is released, its holder may still come back to it.
 ---
 version: 1
 ipv4:
   172.23.255.0/29: {holder: fra1, pool: dn42}
   172.23.255.8/29: {holder: "no", pool: dn42}
+  172.23.255.16/29: {holder: fra1, pool: dn42, released: 1}
 ipv6:
   "fd99:4242:1::/64": {holder: fra1, pool: dn42}
 ...
@@ -45,22 +47,53 @@ def readable(name: str) -> bool:
 names = st.one_of(st.sampled_from(TRAPS), st.text(min_size=1, max_size=8)).filter(readable)
 
 
-@given(st.lists(st.tuples(names, names, st.sampled_from([4, 6]), st.integers(0, 255)), unique_by=(lambda item: item[0], lambda item: item[2:])))
+@given(st.lists(st.tuples(names, names, st.sampled_from([4, 6]), st.integers(0, 255), st.integers(0, 3)), unique_by=(lambda item: item[0], lambda item: item[2:4])))
 def test_what_is_written_is_read_again(entries: list) -> None:
     base = {4: 0xAC17FF00, 6: 0xFD99 << 112}
-    blocks = [engine.Block(engine.Prefix(family, base[family] + number, engine.BITS[family]), holder, pool) for holder, pool, family, number in entries]
-    text = plan_file.render(blocks)
-    again = plan_file.parse(text, "plan.yml")
-    assert sorted(again, key=lambda block: block.prefix) == sorted(blocks, key=lambda block: block.prefix)
-    assert plan_file.render(reversed(again)) == text
-    assert text.count("\n") == plan_file.HEADER.count("\n") + 3 + len(blocks)
+    blocks = [Block(Prefix(family, base[family] + number, BITS[family]), holder, pool, released) for holder, pool, family, number, released in entries]
+    ordered = sorted(blocks, key=lambda block: block.prefix)
+    plan = Plan(tuple(block for block in ordered if not block.released), tuple(block for block in ordered if block.released))
+    text = plan_text.render(plan)
+    assert plan_text.parse(text, "plan.yml") == plan
+    assert text.count("\n") == plan_text.INTRODUCTION.count("\n") + 5 + len(blocks)
     plain = yaml.safe_load(text)
-    assert {str(block.prefix): {"holder": block.holder, "pool": block.pool} for block in blocks} == {**plain["ipv4"], **plain["ipv6"]}
+    told = {str(block.prefix): {"holder": block.holder, "pool": block.pool, **({"released": block.released} if block.released else {})} for block in blocks}
+    assert told == {**plain["ipv4"], **plain["ipv6"]}
 
 
 def test_the_format() -> None:
-    assert plan_file.render(plan_file.parse(GOOD, "plan.yml")) == GOOD
-    assert [block.origin for block in plan_file.parse(GOOD, "plan.yml")] == ["plan.yml line 6", "plan.yml line 7", "plan.yml line 9"]
+    plan = plan_text.parse(GOOD, "plan.yml")
+    assert plan_text.render(plan) == GOOD
+    assert [block.origin for block in plan.blocks + plan.released] == ["plan.yml line 6", "plan.yml line 7", "plan.yml line 10", "plan.yml line 8"]
+
+
+def test_every_spelling_that_yaml_knows_is_read() -> None:
+    """What is not as we write it goes through YAML's reader, with the same result."""
+    text = GOOD.replace('{holder: "no", pool: dn42}', "\n    pool: 'dn42'\n    holder: 'no'").replace('"fd99:4242:1::/64"', "'FD99:4242:0001::/64'")
+    assert plan_text._own_text(text, "plan.yml") is None
+    assert plan_text.parse(text, "plan.yml") == plan_text.parse(GOOD, "plan.yml")
+
+
+def test_people_s_comments_stay(tmp_path: Path) -> None:
+    """Also those before a block that goes, which then stand before the next one."""
+    path = tmp_path / "addresses.yml"
+    text = (
+        GOOD.replace("# Keep", "# ours, not theirs\n# Keep")
+        .replace("  172.23.255.8/29", "\n  # in the cellar\n  172.23.255.8/29")
+        .replace("{holder: fra1, pool: dn42}\n\n", "{holder: fra1, pool: dn42}  # Frankfurt\n\n")
+        .replace("ipv6:", "# the new world\nipv6:")
+        .replace("...", "# the end\n...")
+    )
+    path.write_text(text)
+    plan_file.PlanFile(str(path), 1).transact(adding("nrt1"), False)
+    assert path.read_text() == text.replace("# the new world", "  172.23.255.32/32: {holder: nrt1, pool: dn42}\n# the new world")
+    plan_file.PlanFile(str(path), 1).transact(lambda plan: Decision(Plan(plan.blocks[:1]), (), ()), False)
+    assert [line.strip() for line in path.read_text().splitlines() if "#" in line][3:] == [
+        "172.23.255.0/29: {holder: fra1, pool: dn42}  # Frankfurt",
+        "# in the cellar",
+        "# the new world",
+        "# the end",
+    ]
 
 
 def changed(old: str, new: str) -> str:
@@ -70,7 +103,7 @@ def changed(old: str, new: str) -> str:
 
 WRONG = [
     (changed("  172.23.255.8/29", "<<<<<<< HEAD\n  172.23.255.8/29"), ['plan.yml line 7: "<<<<<<< HEAD": is a merge marker, finish the merge: keep one line per block']),
-    (changed("...\n", ""), ["plan.yml line 9", "the file is cut short"]),
+    (changed("...\n", ""), ["plan.yml line 10", "the file is cut short"]),
     (GOOD[: GOOD.index("ipv6")], ["the file is cut short"]),
     ("", ["plan.yml line 1", "the file is cut short"]),
     (changed("{holder: fra1, pool: dn42}\n  172", "{holder: fra1, pool: dn42\n  172"), ["plan.yml line 7", "is no valid YAML"]),
@@ -86,18 +119,23 @@ WRONG = [
     (changed('holder: "no"', "holder: 010"), ["plan.yml line 7: 8: YAML made a number of it"]),
     (changed('{holder: "no", pool: dn42}', "{holder: hkg1}"), ["plan.yml line 7", "the key pool is missing"]),
     (changed('{holder: "no", pool: dn42}', "hkg1"), ['plan.yml line 7: "hkg1": must be a mapping']),
-    (changed("pool: dn42}\nipv6", "pool: dn42, since: 2020}\nipv6"), ['plan.yml line 7: "since": unknown key, known are holder, pool']),
+    (changed('"no", pool: dn42}', '"no", pool: dn42, since: 2020}'), ['plan.yml line 7: "since": unknown key, known are holder, pool, released']),
     (changed("version: 1", "version: 1\nnotes: []"), ['plan.yml line 5: "notes": unknown key, known are version, ipv4, ipv6']),
     (changed("172.23.255.8/29", "172.23.255.9/29"), ["plan.yml line 7", "has bits set behind the length"]),
-    (changed('"fd99:4242:1::/64"', "172.23.255.16/29"), ["plan.yml line 9", "is an IPv4 prefix under ipv6, move it to ipv4"]),
+    (changed('"fd99:4242:1::/64"', "172.23.255.24/29"), ["plan.yml line 10", "is an IPv4 prefix under ipv6, move it to ipv4"]),
+    (changed("released: 1", "released: 0"), ["plan.yml line 8: 0: must be the number of the release from 1 on"]),
+    (changed("released: 1", "released: yes"), ["plan.yml line 8: true: must be the number of the release from 1 on"]),
+    (changed("172.23.255.16/29", "172.23.255.0/30"), ['plan.yml line 8: "172.23.255.0/30": overlaps 172.23.255.0/29 of fra1 (plan.yml line 6)']),
+    (changed('"fd99:4242:1::/64"', '"::ffff:ac17:ff00/120"'), ["plan.yml line 10", "is an IPv4 address written as IPv6"]),
+    (GOOD.replace("\n", "\r\n"), ["plan.yml line 1", "ends in CR LF"]),
     (changed("version: 1", "version: 1\x00"), ["plan.yml line 4", "is no valid YAML"]),
 ]
 
 
 @pytest.mark.parametrize(("text", "expected"), WRONG)
 def test_refuses_with_file_and_line(text: str, expected: list) -> None:
-    with pytest.raises(engine.Refused) as refusal:
-        plan_file.parse(text, "plan.yml")
+    with pytest.raises(Refused) as refusal:
+        plan_text.parse(text, "plan.yml")
     for part in expected:
         assert part in str(refusal.value)
 
@@ -105,26 +143,38 @@ def test_refuses_with_file_and_line(text: str, expected: list) -> None:
 @given(st.integers(0, len(GOOD) - 1))
 def test_no_part_of_a_plan_is_taken_for_a_plan(length: int) -> None:
     assume(GOOD[:length].strip() != GOOD.strip())
-    with pytest.raises(engine.Refused):
-        plan_file.parse(GOOD[:length], "plan.yml")
+    with pytest.raises(Refused):
+        plan_text.parse(GOOD[:length], "plan.yml")
 
 
 def test_all_faults_of_a_file_at_once() -> None:
     text = changed('holder: "no"', "holder: no").replace('"fd99:4242:1::/64"', "'fd99::1/64'")
-    with pytest.raises(engine.Refused) as refusal:
-        plan_file.parse(text, "plan.yml")
+    with pytest.raises(Refused) as refusal:
+        plan_text.parse(text, "plan.yml")
     assert len(refusal.value.faults) == 2
 
 
 def adding(*names: str):
-    """A decision function that adds single addresses."""
+    """A decision function that adds single addresses behind everything else."""
 
-    def decide(blocks: tuple) -> engine.Decision:
-        owners = {block.holder for block in blocks}
-        added = tuple(engine.Block(engine.Prefix(4, 0xAC17FF00 + len(blocks) + index, 32), name, "dn42") for index, name in enumerate(names) if name not in owners)
-        return engine.Decision(tuple(blocks) + added, added, (), {})
+    def decide(plan: Plan) -> Decision:
+        owners = {block.holder for block in plan.blocks}
+        start = 0xAC17FF20 + len([block for block in plan.blocks if block.prefix.length == 32])
+        new = [Block(Prefix(4, start + index, 32), name, "dn42") for index, name in enumerate(name for name in names if name not in owners)]
+        return Decision(Plan(tuple(sorted([*plan.blocks, *new])), plan.released), (), ())
 
     return decide
+
+
+def test_a_plan_that_contradicts_itself_is_not_written(tmp_path: Path) -> None:
+    """Whatever decided it: the file would be refused at its next reading."""
+    path = tmp_path / "addresses.yml"
+    path.write_text(GOOD)
+    doubled = (Block(Prefix(4, 0xAC17FF00, 24), "hkg1", "dn42"), Block(Prefix(4, 0xAC17FF10, 28), "fra1", "dn42", 2))
+    for dry_run in (True, False):
+        with pytest.raises(StoreError, match=r"contradicts itself.*172\.23\.255\.16/28"):
+            plan_file.PlanFile(str(path), 1).transact(lambda plan: Decision(Plan(doubled[:1], doubled[1:]), (), ()), dry_run)
+    assert path.read_text() == GOOD
 
 
 def test_mode_and_leftovers(tmp_path: Path) -> None:
@@ -145,7 +195,7 @@ def test_unchanged_is_not_written_and_takes_no_lock(tmp_path: Path) -> None:
     stamp = path.stat()
     (tmp_path / "addresses.yml.lock").mkdir()  # a lock could not even be made
     outcome = plan_file.PlanFile(str(path), 1).transact(adding("fra1"), False)
-    assert outcome.before == outcome.after == text
+    assert not outcome.changed and path.read_text() == text
     assert path.stat() == stamp
 
 
@@ -163,7 +213,7 @@ def test_waiting_for_the_lock_ends(tmp_path: Path) -> None:
     path = tmp_path / "addresses.yml"
     with (tmp_path / "addresses.yml.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(plan_file.LockTimeout, match=r"another run holds .*addresses\.yml\.lock for more than 0\.2 s"):
+        with pytest.raises(LockTimeout, match=r"another run holds .*addresses\.yml\.lock for more than 0\.2 s \(it does not say who\)"):
             plan_file.PlanFile(str(path), 0.2).transact(adding("fra1"), False)
     assert not path.exists()
 
@@ -176,7 +226,7 @@ def test_a_failed_write_leaves_the_old_plan(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(plan_file.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreError, match="No space"):
         plan_file.PlanFile(str(path), 1).transact(adding("nrt1"), False)
     assert path.read_text() == GOOD
     assert [entry.name for entry in tmp_path.iterdir()] == ["addresses.yml"]
@@ -200,26 +250,38 @@ def test_threads_lose_nothing(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert not failures
-    blocks = plan_file.parse(path.read_text(), str(path))
-    assert {block.holder for block in blocks} == {f"n{worker}-{number}" for worker in range(4) for number in range(8)}
+    blocks = plan_text.parse(path.read_text(), str(path))
+    assert {block.holder for block in blocks.blocks} == {f"n{worker}-{number}" for worker in range(4) for number in range(8)}
     assert [entry.name for entry in tmp_path.iterdir()] == ["addresses.yml"]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git merges the files")
-@given(ours=st.integers(1, 40), theirs=st.integers(1, 40), lengths=st.tuples(st.integers(2, 4), st.integers(2, 4)))
-def test_a_merge_conflicts_or_is_sound_or_is_refused(tmp_path_factory: pytest.TempPathFactory, ours: int, theirs: int, lengths: tuple) -> None:
-    folder = tmp_path_factory.mktemp("merge")
-    base = [engine.Block(engine.Prefix(4, 0xAC17FF00 + number * 16, 28), f"old{number}", "dn42") for number in (3, 20)]
-    texts = {"base": base}
-    for name, place, bits in (("ours", ours, lengths[0]), ("theirs", theirs, lengths[1])):
-        prefix = engine.Prefix(4, 0xAC17FF00 + (place * 4 >> bits << bits), 32 - bits)
-        texts[name] = base if any(block.prefix.overlaps(prefix) for block in base) else [*base, engine.Block(prefix, name, "dn42")]
-    for name, blocks in texts.items():
-        (folder / name).write_text(plan_file.render(blocks))
-    merged = subprocess.run(["git", "merge-file", "-p", "ours", "base", "theirs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False).stdout
-    try:
-        blocks = plan_file.parse(merged, "merged")
-    except engine.Refused:
-        return
-    assert not engine.check_blocks(blocks)
-    assert {block.holder for block in blocks} == {block.holder for few in texts.values() for block in few}
+def git(folder: Path, *arguments: str) -> None:
+    identity = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    for role in ("AUTHOR", "COMMITTER"):
+        identity.update({f"GIT_{role}_NAME": "Ada", f"GIT_{role}_EMAIL": "ada@example.org", f"GIT_{role}_DATE": "2026-01-02T03:04:05+01:00"})
+    subprocess.run(["git", *arguments], cwd=folder, env={**os.environ, **identity}, check=True, capture_output=True, timeout=30)
+
+
+def test_history_is_what_git_remembers(tmp_path: Path) -> None:
+    path = tmp_path / "addresses.yml"
+    store = plan_file.PlanFile(str(path), 1)
+    assert store.history(9) == []
+    path.write_text(GOOD)
+    assert store.history(9) == []
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message=first")
+    changed_text = GOOD.replace("172.23.255.0/29: {holder: fra1", "172.23.255.0/30: {holder: fra1").replace('"no", pool: dn42}', '"no", pool: dn42, released: 2}')
+    path.write_text(changed_text)
+    git(tmp_path, "commit", "--quiet", "--all", "--message=second")
+    events = store.history(9)
+    assert [(event.kind, event.prefix, event.holder) for event in events] == [
+        ("changed", "172.23.255.0/30", "fra1"),
+        ("released", "172.23.255.8/29", "no"),
+        ("given", "172.23.255.0/29", "fra1"),
+        ("given", "172.23.255.8/29", "no"),
+        ("given", "fd99:4242:1::/64", "fra1"),
+    ]
+    assert {(event.when, event.who) for event in events} == {("2026-01-02T02:04:05Z", "Ada")}
+    assert events[0].note.startswith("was 172.23.255.0/29; ") and events[0].note.endswith(" second")
+    assert store.history(1) == events[:1]

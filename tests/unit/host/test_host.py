@@ -24,9 +24,25 @@ GOOD: dict[str, Any] = {
         "version": "26.1.5+dfsg1",
         "compose_version": "2.26.1-4",
         "root": "/var/lib/docker",
-        "networks": [{"name": "bridge", "driver": "bridge", "project": None, "subnets": ["172.17.0.0/16"], "bridge": "docker0"}],
+        "networks": [{"name": "bridge", "driver": "bridge", "project": None, "subnets": ["172.17.0.0/16"], "bridge": "docker0", "ours": False}],
     },
-    "firewalld": {"bridge_zones": []},
+    "architecture": "x86_64",
+    "firewalld": {
+        "installed": True,
+        "running": True,
+        "version": "2.3.1",
+        "backend": "nftables",
+        "ipv6_rpfilter": "strict",
+        "check": "strict",
+        "strict_forward_ports": False,
+        "bridge_zone": "docker",
+        "bridge_zones": [],
+        "drops_bridged_ipv6": True,
+    },
+    "bridge_nf_call_ip6tables": 1,
+    "ufw": {"active": False, "udp_ports": []},
+    "base_chains": [],
+    "clock": {"time": 1000.0, "synchronised": True},
     "interfaces": ["br-dn42", "docker0", "eth0", "lo"],
     "addresses": [
         {"interface": "eth0", "address": "203.0.113.11", "prefix": "203.0.113.0/24"},
@@ -34,6 +50,7 @@ GOOD: dict[str, Any] = {
         {"interface": "docker0", "address": "172.17.0.1", "prefix": "172.17.0.0/16"},
     ],
     "default_routes": [],
+    "routes": [],
     "ra_interfaces": [],
     "udp": [{"port": 22900, "address": "*", "process": None, "pid": None}],
     "own_udp_ports": [22900],
@@ -52,7 +69,12 @@ WANTED: dict[str, Any] = {
 
 def network(name: str, subnet: str, bridge: str | None = "br-0123456789ab") -> dict[str, Any]:
     """Return a Docker network as the facts have it."""
-    return {"name": name, "driver": "bridge", "project": None, "subnets": [subnet], "bridge": bridge}
+    return {"name": name, "driver": "bridge", "project": None, "subnets": [subnet], "bridge": bridge, "ours": name == "dn42"}
+
+
+def host_route(prefix: str, interface: str | None = "wg0", protocol: str = "static") -> dict[str, Any]:
+    """Return a route of the host as the facts have it."""
+    return {"family": "ipv6" if ":" in prefix else "ipv4", "prefix": prefix, "interface": interface, "gateway": None, "protocol": protocol}
 
 
 def absent(host: dict[str, Any]) -> None:
@@ -98,8 +120,13 @@ CASES: list[tuple[str, Change | None, dict[str, Any], list[list[str]]]] = [
     ("Docker network on our block", lambda h: h["docker"]["networks"].append(network("shop", "172.23.0.0/16")), {}, [["network shop", "172.23.255.0/29", "docker network rm"]]),
     ("Docker network on our pool", lambda h: h["docker"]["networks"].append(network("v6", "fd99:4242:1:7::/64")), {}, [["network v6", "fd99:4242:1::/48"]]),
     ("our own network", lambda h: h["docker"]["networks"].append(network("dn42", "172.23.255.0/29", "br-dn42")), {}, []),
+    ("our own network on another bridge", lambda h: h["docker"]["networks"].append(network("dn42", "172.23.255.0/29", "br-old")), {}, []),
     ("address on our block", lambda h: h["addresses"].append({"interface": "dummy0", "address": "172.23.255.2", "prefix": "172.23.255.2/32"}), {},
      [["172.23.255.2 on dummy0"]]),
+    ("route inside our pool", lambda h: h["routes"].append(host_route("172.23.255.32/27")), {}, [["172.23.255.32/27 through wg0", "172.23.255.0/26", "ip route del"]]),
+    ("our pool leads nowhere", lambda h: h["routes"].append(host_route("fd99:4242:1::/48", None, "bird")), {}, [["to nowhere (protocol bird)", "fd99:4242:1::/48"]]),
+    ("wider route", lambda h: h["routes"].append(host_route("172.20.0.0/14")), {}, []),
+    ("route to our bridge", lambda h: h["routes"].append(host_route("172.23.255.0/29", "br-dn42")), {}, []),
     ("interface taken", lambda h: h["interfaces"].append("wg-peer1"), {}, [["wg-peer1", "ip link delete"]]),
     ("port taken by a program", lambda h: h["udp"].append({"port": 22901, "address": "0.0.0.0", "process": "openvpn", "pid": 7}), {}, [["22901", "openvpn (pid 7)"]]),
     ("port taken by the host's WireGuard", lambda h: h["udp"].append({"port": 22901, "address": "*", "process": None, "pid": None}), {}, [["22901", "kernel"]]),
@@ -135,6 +162,27 @@ def test_dn42_space_is_a_warning() -> None:
     found = _host.warnings(host, WANTED)
     assert len(found) == 1 and "t4 (172.20.0.0/16) lies in DN42's 172.20.0.0/14" in found[0]
     assert _host.problems(host, WANTED) == []
+
+
+def test_networks_that_docker_made_by_itself() -> None:
+    """B13: `for i in $(seq 1 5); do docker network create t$i; done`, then a node with 172.20.77.0/26."""
+    host = copy.deepcopy(GOOD)
+    host["docker"]["networks"] += [network(f"t{number}", f"172.{17 + number}.0.0/16", f"br-{number}") for number in range(1, 6)]
+    wanted = {**WANTED, "blocks": ["172.20.77.0/29"], "pools": ["172.20.77.0/26"]}
+    refused, told = _host.problems(host, wanted), _host.warnings(host, wanted)
+    assert refused == ["Docker network t3 (172.20.0.0/16) overlaps this network's 172.20.77.0/29. Remove it (docker network rm t3) or recreate it with a subnet outside DN42."]
+    assert [text.split(":")[0] for text in told] == [f"Docker network t{number} (172.{17 + number}.0.0/16) lies in DN42's 172.20.0.0/14" for number in (4, 5)]
+
+
+def test_ways_of_the_host_itself_into_dn42_are_told_once_for_each_interface() -> None:
+    host = copy.deepcopy(GOOD)
+    host["routes"] += [host_route(f"172.20.{number}.0/24", "wg0", "bird") for number in range(5)]
+    host["routes"] += [host_route("10.0.0.0/8", "tun0"), host_route("192.168.0.0/24", "tun1"), host_route("fd12:3456::/32", "tun1")]
+    found = _host.warnings(host, WANTED)
+    assert [text.partition("DN42's space ")[2].partition(". ")[0] for text in found] == [
+        "through tun0 (10.0.0.0/8)",
+        "through wg0 (172.20.0.0/24, 172.20.1.0/24, 172.20.2.0/24 and 2 more)",
+    ]
 
 
 @pytest.mark.parametrize(("accept_ra", "forwarding", "warned"), [(1, True, True), (2, True, False), (1, False, False)])
@@ -208,6 +256,25 @@ def test_addresses_and_routes() -> None:
     assert _host.parse_default_routes("", "ipv4") == []
 
 
+def test_routes() -> None:
+    text = json.dumps(
+        [
+            {"dst": "172.20.0.0/14", "gateway": "10.0.0.1", "dev": "wg0", "protocol": "bird"},
+            {"dst": "172.23.255.9", "dev": "wg1", "protocol": "static"},
+            {"dst": "172.23.255.0/29", "dev": "br-dn42", "protocol": "kernel"},
+            {"type": "blackhole", "dst": "172.23.255.0/26", "protocol": "bird"},
+            {"dst": "172.22.0.0/16", "protocol": "static", "nexthops": [{"gateway": "10.0.0.2", "dev": "eth1"}, {"gateway": "10.0.0.3", "dev": "eth2"}]},
+        ]
+    )
+    assert [(route["prefix"], route["interface"], route["gateway"]) for route in _host.parse_routes(text, "ipv4")] == [
+        ("172.20.0.0/14", "wg0", "10.0.0.1"),
+        ("172.22.0.0/16", "eth1", "10.0.0.2"),
+        ("172.23.255.0/26", None, None),
+        ("172.23.255.9/32", "wg1", None),
+    ]
+    assert _host.parse_routes("", "ipv6") == []
+
+
 def test_docker_networks() -> None:
     answer = [
         {"Name": "dn42", "Id": "ab" * 32, "Driver": "bridge", "Options": {"com.docker.network.bridge.name": "br-dn42"},
@@ -222,3 +289,69 @@ def test_docker_networks() -> None:
         ("host", None, []),
     ]
     assert found[1]["project"] == "dn42"
+    assert [item["ours"] for item in found] == [False, True, False]
+
+
+def test_good_host_has_nothing_to_say() -> None:
+    assert _host.warnings(GOOD, WANTED) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        ({"ufw": {"active": True, "udp_ports": [22900]}}, [["ufw allow 22901/udp"]]),
+        ({"ufw": {"active": True, "udp_ports": [22900, 22901]}}, []),
+        ({"base_chains": [{"family": "inet", "table": "mine", "name": "in", "hook": "input", "policy": "drop"}]}, [["inet mine in", "22900, 22901"]]),
+        ({"base_chains": [{"family": "inet", "table": "mine", "name": "in", "hook": "input", "policy": "accept"}]}, []),
+        ({"base_chains": [{"family": "inet", "table": "mine", "name": "fwd", "hook": "forward", "policy": "drop"}]}, [["inet mine fwd", 'iifname "br-dn42"']]),
+        ({"base_chains": [{"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}]}, []),
+    ],
+)
+def test_what_to_open_in_a_firewall_that_is_not_ours(change: dict[str, Any], texts: list[list[str]]) -> None:
+    host = copy.deepcopy(GOOD)
+    host["firewalld"].update(running=False, installed=False)
+    host.update(change)
+    found = _host.warnings(host, WANTED)
+    assert len(found) == len(texts), found
+    for words, text in zip(texts, found):
+        assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(("synchronised", "ahead", "said"), [(True, 30, False), (True, -90, True), (False, 30, False), (False, 90, True), (None, 90, True)])
+def test_clock(synchronised: bool | None, ahead: float, said: bool) -> None:
+    host = copy.deepcopy(GOOD)
+    host["clock"]["synchronised"] = synchronised
+    found = _host.warnings(host, {**WANTED, "controller_time": 1000.0 - ahead})
+    assert bool(found) is said
+
+
+def test_table_marks_the_row_of_a_problem_and_only_that() -> None:
+    host = copy.deepcopy(GOOD)
+    host["disk_free"] = {"/opt/dn42": 1024**3, "/var/lib/docker": 1024**3}
+    lines = _host.table(host, WANTED)
+    assert [line for line in lines if not line.startswith("ok ")] == [line for line in lines if "1.0 GiB" in line]
+    assert lines[1].startswith("2 ! ")
+    assert any("DROPPED by firewalld" in line for line in lines)
+
+
+def test_base_chains() -> None:
+    chains = [
+        {"family": "inet", "table": "firewalld", "name": "filter_INPUT", "hook": "input", "type": "filter", "policy": "accept"},
+        {"family": "inet", "table": "mine", "name": "in", "hook": "input", "type": "filter", "prio": 0, "policy": "drop"},
+        {"family": "ip", "table": "nat", "name": "PREROUTING", "hook": "prerouting", "type": "nat", "policy": "accept"},
+        {"family": "inet", "table": "mine", "name": "helper"},
+    ]
+    text = json.dumps({"nftables": [{"metainfo": {}}, *({"chain": chain} for chain in chains)]})
+    assert _host.parse_base_chains(text) == [{"family": "inet", "table": "mine", "name": "in", "hook": "input", "policy": "drop"}]
+    assert _host.parse_base_chains("") == []
+
+
+def test_ufw_and_timedatectl() -> None:
+    status = "Status: active\n\nTo                         Action      From\n--                         ------      ----\n22/tcp                     ALLOW       Anywhere\n"
+    status += "22900/udp                  ALLOW       Anywhere                   # dn42\n22900/udp (v6)             ALLOW       Anywhere (v6)\n"
+    status += "22901/udp                  ALLOW       192.0.2.1\n22902                      ALLOW       Anywhere\n"
+    assert _host.parse_ufw(status) == {"active": True, "udp_ports": [22900, 22902]}
+    assert _host.parse_ufw("Status: inactive\n")["active"] is False
+    assert _host.parse_timedatectl("NTP=yes\nNTPSynchronized=yes\n") is True
+    assert _host.parse_timedatectl("NTPSynchronized=no\n") is False
+    assert _host.parse_timedatectl("") is None

@@ -95,6 +95,19 @@ def test_a_node_of_its_own_needs_no_other() -> None:
     assert build(network("fra1"))["fra1"]["tunnels"] == []
 
 
+def test_other_pools_and_sizes_of_single_nodes_change_no_number() -> None:
+    """Numbers count blocks of nodes; a larger block of one node stands where its first part would."""
+    anycast = {"name": "any", "ipv4": ["172.22.0.0/28"], "block_size": {"ipv4": 32}, "purpose": "anycast"}
+    variables = network("fra1", "hkg1", "nrt1")
+    expected = {name: model["number"] for name, model in build(variables).items()}
+    assert expected == {"fra1": 1, "hkg1": 2, "nrt1": 3}
+    for name in variables:
+        variables[name] = {**variables[name], "dn42_pools": [anycast, *POOLS]}
+    larger = {**PLAN, "nrt1": {**PLAN["nrt1"], "ipv4": {"prefix": "172.23.255.16/28", "prefix_length": 28}}}
+    models = _network.build(variables, larger, AGGREGATES, KEYS)
+    assert {name: model["number"] for name, model in models.items()} == expected
+
+
 def test_the_model_holds_no_preshared_key() -> None:
     preshared = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXMhISE="
     model = build(network("fra1", fra1=[{**PEER, "preshared_key": preshared}]))["fra1"]

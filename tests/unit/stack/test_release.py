@@ -20,8 +20,9 @@ def declared(directory: Path, files: dict[str, str], release: str = "r1", **secr
         "directory": str(directory),
         "project": "dn42",
         "wait": 1,
+        "renumber": False,
         "compose_sha256": hashlib.sha256(b"compose").hexdigest(),
-        "network": {"name": "dn42", "subnets": []},
+        "network": {"name": "dn42", "driver_opts": {}},
         "services": {
             "dns": {
                 "service": "dns",

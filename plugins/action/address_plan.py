@@ -1,0 +1,36 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Put together what all nodes say about their addresses, and decide them with one call of `address_blocks`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.dn42.compose.plugins.module_utils import _address_inventory as inventory
+from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, node_variables
+
+
+class ActionModule(ActionBase):
+    """Runs the module where the task is delegated to, which is the controller."""
+
+    _VALID_ARGS = frozenset(("pools", "offsets", "extra_holders", "release", "renumber", "reuse_held", "profile", "domain", "store", "path", "adopt_network"))
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Answer with the result of the module `address_blocks`."""
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        nodes = node_variables(task_vars)
+        if not nodes:
+            raise AnsibleActionFail(f"the inventory has no host in the group {NODES_GROUP}; put every node into it")
+        for name, variables in nodes.items():
+            variables[inventory.FACTS] = task_vars["hostvars"][name].get(inventory.FACTS)
+        faults = inventory.differences(nodes)
+        if faults:
+            raise AnsibleActionFail("\n  ".join([f"The nodes do not agree on {len(faults)} of the address plan's variables; nothing was touched:", *map(str, faults)]))
+        options = inventory.options(self._task.args, nodes)
+        result.update(self._execute_module(module_name="dn42.compose.address_blocks", module_args=options, task_vars=task_vars))
+        return result
