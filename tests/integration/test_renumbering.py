@@ -19,6 +19,7 @@ from network_probe import Lab, wait_for
 from support import CHECKOUT, NODES, SESSION_WAIT, changed_hosts, playbook, wait_for_node
 
 NODE, NEIGHBOUR = "fra1", "hkg1"
+ALONE = ("--limit", NODE)
 TOLD = ("-e", "dn42_stack_renumber=true")
 MAY_MOVE = ("-e", json.dumps({"dn42_address_plan_renumber": [NODE]}))
 HOME = ["172.23.255.0/29", "fd99:4242:1::/64"]
@@ -36,7 +37,8 @@ def inventory(lab: Lab) -> Iterator[InventoryCopy]:
     """A copy of the demo's inventory; afterwards the nodes are as the demo's own says."""
     copy = InventoryCopy("renumbering", lab.name)
     yield copy
-    playbook("site.yml", *TOLD)
+    if subnets(lab) != HOME:  # the last test was left out, or has failed
+        playbook("site.yml", *TOLD)
     copy.remove()
     for node in NODES:
         wait_for_node(lab, node)
@@ -73,8 +75,7 @@ def refused(lab: Lab, inventory: InventoryCopy, *arguments: str) -> str:
     before = life(lab)
     done = inventory.run(*arguments, check=False)
     assert done.returncode != 0, done.stdout[-3000:]
-    assert set(changed_hosts(done.stdout)) == set(NODES)
-    assert changed_hosts(done.stdout)[NEIGHBOUR] == 0
+    assert changed_hosts(done.stdout).get(NEIGHBOUR, 0) == 0
     assert life(lab) == before
     return done.stdout
 
@@ -90,12 +91,12 @@ def test_a_node_moves_when_told(lab: Lab, inventory: InventoryCopy) -> None:
 
     image = lab.run(NODE, "docker", "inspect", "--format", "{{.Config.Image}}", "dn42-dns").stdout.strip()
     lab.run(NODE, "docker", "create", "--name", "probe", "--network", "dn42", image)
-    said = refused(lab, inventory, *TOLD)
+    said = refused(lab, inventory, *TOLD, *ALONE)
     assert "probe (of no project, not running)" in said, said[-3000:]
     lab.run(NODE, "docker", "rm", "probe")
 
     before = life(lab)
-    predicted = inventory.run(*TOLD, "--check", "--diff").stdout
+    predicted = inventory.run(*TOLD, *ALONE, "--check", "--diff").stdout
     assert f"-IPv4 subnet: {HOME[0]}" in predicted
     assert f"+IPv4 subnet: {MOVED[0]}" in predicted
     assert life(lab) == before
@@ -106,7 +107,6 @@ def test_a_node_moves_when_told(lab: Lab, inventory: InventoryCopy) -> None:
     assert lab.addresses(NODE, "dn42-dns") == ("172.23.255.20", "fd99:4242:1:2::4")
     assert_alive(lab)
     assert neighbours_life(lab) == neighbour
-    assert changed_hosts(inventory.run().stdout) == dict.fromkeys(NODES, 0)
 
 
 @pytest.mark.full

@@ -34,6 +34,7 @@ MOMENTS: dict[str, dict[str, tuple[Any, str]]] = {
     "file": {
         "read": (_plan_file.PlanFile, "_read"),
         "wait": (_plan_file.PlanFile, "_wait"),
+        "create": (os, "fchmod"),  # the new file is there and still empty
         "fsync": (os, "fsync"),
         "rename": (Path, "rename"),
         "directory": (_plan_file, "_sync_directory"),

@@ -82,7 +82,8 @@ def pack(space: Space, wanted: Iterable[Request]) -> Tuple[List[Batch], List[Req
     """Place large ones first into everything that can be had. When somebody is left then, there is no way."""
     queue = _Queue(space, wanted)
     may_go = set(space.held)
-    queue.place(FreeSpace(space.within, [prefix for prefix in space.taken if prefix not in may_go]).take_many, PACKED)
+    stays = space._replace(owned=[prefix for prefix in space.owned if prefix not in may_go])  # what a host uses of the rest stays closed
+    queue.place(FreeSpace(space.within, stays.taken).take_many, PACKED)
     return queue.placed, queue.left()
 
 

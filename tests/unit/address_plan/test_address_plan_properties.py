@@ -22,6 +22,7 @@ from ansible_collections.dn42.compose.plugins.module_utils._address_plan.model i
     Ask,
     Block,
     Decision,
+    InUse,
     Plan,
     Pool,
     Prefix,
@@ -120,7 +121,8 @@ def assert_sound(plan: Plan, some: list) -> None:
     assert all(block.released > 0 for block in plan.released)
     keys = [(block.holder, block.pool, block.prefix.family) for block in plan.blocks]
     assert len(keys) == len(set(keys))
-    assert list(plan.blocks) == sorted(plan.blocks, key=lambda block: block.prefix)
+    for part in plan:
+        assert list(part) == sorted(part, key=lambda block: block.prefix)
 
 
 @examples(150)
@@ -151,6 +153,13 @@ def test_compact_places_where_brute_force_does_and_fails_only_when_it_does(data:
 OTHER = Pool("other", {4: (Prefix(4, BASE[4] + 1024, 27),), 6: (Prefix(6, BASE[6] + 1024, 123),)}, {4: 29, 6: 125}, placement=GROWABLE)
 
 
+CHANGES = st.sampled_from([-3, -1, 1])  # of a prefix length; the first one is often more than a prefix of the pool has
+
+
+def resized(lengths: dict, change: int) -> dict:
+    return {family: min(max(length + change, BITS[family] - 6), BITS[family] - 2) for family, length in lengths.items()}
+
+
 class Operator(RuleBasedStateMachine):
     """Whatever an operator does, in any order: nobody else's block moves."""
 
@@ -179,6 +188,9 @@ class Operator(RuleBasedStateMachine):
         asked_for = {block for block in before if block.holder in asked}
         assert asked_for <= set(decision.plan.blocks)
         assert_sound(decision.plan, list(self.pools.values()))
+        for family in BITS:
+            known, still = (addresses_of([block.prefix for block in [*plan.blocks, *plan.released]], family) for plan in (self.plan, decision.plan))
+            assert known <= still, "the plan forgets what was in use once"
         self.assert_changes(decision)
         for name, (pool, lengths, pins) in asked.items():
             for family in self.pools[pool].prefixes:
@@ -204,23 +216,66 @@ class Operator(RuleBasedStateMachine):
     def refused_rightly(self, refusal: Refused, ask: Ask) -> None:
         """A full pool has no aligned free block of a size that is wanted there."""
         for fault in refusal.faults:
-            if "is too small" not in fault.message or ask.renumber:
+            if "is too small" not in fault.message or ask.renumber or any("would renumber" in other.message for other in refusal.faults):
                 continue
             pool = next(pool for pool in ask.pools if f"pool {pool.name} is" in fault.message)
             family = next(number for number, name in FAMILY_NAMES.items() if fault.key.endswith(name))
             owners = {(block.holder, block.prefix.family) for block in self.plan.blocks if block.pool == pool.name}
             news = [request for request in ask.requests if request.pool == pool.name and (request.name, family) not in owners and family not in request.pins]
-            stay = [block for block in self.plan.blocks if not ask.reuse_held or block.holder in self.asked]
+            leaving = {release.holder for release in ask.releases}
+            names = {request.name for request in ask.requests}
+            stay = [block for block in self.plan.blocks if block.holder in names or (not ask.reuse_held and block.holder not in leaving)]
+            stay += [Block(pin, request.name, pool.name) for request in ask.requests for pin in request.pins.values()]
+            sizes = {request.name: request.lengths for request in ask.requests if not request.pins}
+            stay = [block._replace(prefix=block.prefix._replace(length=sizes.get(block.holder, {}).get(block.prefix.family, block.prefix.length))) for block in stay]
             if len(news) == 1:
                 assert not free_places(pool, family, stay, news[0].lengths[family])
 
     @rule(name=st.sampled_from(NAMES), pool=st.sampled_from(["dn42", "other"]), reuse_held=st.booleans())
     def add(self, name: str, pool: str, reuse_held: bool) -> None:
-        if name in self.asked or any(block.holder == name and block.pool != pool for block in self.plan.blocks):
-            return
+        self.attempt({**self.newcomer(name, pool), **self.asked}, set(), reuse_held=reuse_held)
+
+    def newcomer(self, name: str, pool: str) -> dict:
+        """A holder that asks for what it has already, or for the pool's size; nothing when that is in another pool."""
+        if any(block.holder == name and block.pool != pool for block in self.plan.blocks):
+            return {}
         has = {block.prefix.family: block.prefix.length for block in self.plan.blocks if block.holder == name}
-        lengths = {**self.pools[pool].lengths, **has}
-        self.attempt({**self.asked, name: (pool, lengths, {})}, set(), reuse_held=reuse_held)
+        return {name: (pool, {**self.pools[pool].lengths, **has}, {})}
+
+    @rule(come=st.sets(st.sampled_from(NAMES)), leave=st.sets(st.sampled_from(NAMES), max_size=3), resize=st.sets(st.sampled_from(NAMES), max_size=2), data=st.data())
+    def do_much_at_once(self, come: set, leave: set, resize: set, data: st.DataObject) -> None:
+        """People come, one of them with a pin on space that was released, while others leave, grow or shrink."""
+        releases = tuple(Release(name, tuple(block.prefix for block in self.plan.blocks if block.holder == name)) for name in sorted(leave))
+        asked = {name: entry for name, entry in self.asked.items() if name not in leave}
+        for name in sorted(resize & set(asked)):
+            pool, lengths, pins = asked[name]
+            if not pins:
+                change = data.draw(CHANGES)
+                asked[name] = (pool, resized(lengths, change), pins)
+        strangers = [name for name in sorted(come - leave - set(asked)) if not any(block.holder == name for block in self.plan.blocks)]
+        old = [block.prefix for block in self.plan.released if block.pool == "dn42" and block.prefix.family == 4]
+        for name in sorted(come - leave - set(asked)):
+            asked.update(self.newcomer(name, "dn42"))
+        if strangers and old:
+            pin = sub(4, data.draw(st.sampled_from(old)).network - BASE[4], data.draw(st.integers(2, 4)))
+            pool, lengths, _pins = asked[strangers[0]]
+            asked[strangers[0]] = (pool, lengths, {4: pin})
+        self.attempt(asked, leave | resize, releases, reuse_held=data.draw(st.booleans()))
+
+    @rule(leave=st.sets(st.sampled_from(NAMES), min_size=1, max_size=4), number=st.integers(0, 7), bits=st.integers(2, 4), reuse_held=st.booleans())
+    def release_and_crowd(self, leave: set, number: int, bits: int, reuse_held: bool) -> None:
+        """As many as find room come at once into what others have left, the first of them with a pin there."""
+        has = {name: tuple(block.prefix for block in self.plan.blocks if block.holder == name) for name in sorted(leave)}
+        self.attempt({name: entry for name, entry in self.asked.items() if name not in leave}, leave, tuple(Release(*item) for item in has.items()))
+        old = [block.prefix for block in self.plan.released if block.pool == "dn42" and block.prefix.family == 4]
+        strangers = [name for name in NAMES if name not in self.asked and not any(block.holder == name for block in self.plan.blocks)]
+        if not old:
+            return
+        pool, pin = self.pools["dn42"], sub(4, old[number % len(old)].network - BASE[4], bits)
+        for count in range(len(strangers), 0, -1):
+            come = {name: ("dn42", pool.lengths, {} if index else {4: pin}) for index, name in enumerate(strangers[:count])}
+            if self.attempt({**self.asked, **come}, set(), reuse_held=reuse_held):
+                break
 
     @precondition(lambda self: self.asked)
     @rule(number=st.integers(0, 7))
@@ -231,11 +286,11 @@ class Operator(RuleBasedStateMachine):
         assert not decision.changes
 
     @precondition(lambda self: self.asked)
-    @rule(number=st.integers(0, 7), change=st.sampled_from([-1, 1]), permitted=st.booleans())
+    @rule(number=st.integers(0, 7), change=CHANGES, permitted=st.booleans())
     def resize(self, number: int, change: int, permitted: bool) -> None:
         name = self.somebody(number)
         pool, lengths, pins = self.asked[name]
-        new = {family: min(max(length + change, BITS[family] - 4), BITS[family] - 2) for family, length in lengths.items()}
+        new = resized(lengths, change)
         before = {block.prefix.family: block.prefix for block in self.plan.blocks if block.holder == name}
         decision = self.attempt({**self.asked, name: (pool, new, pins)}, {name}, renumber=frozenset([name] if permitted else []))
         if decision is not None and not permitted:
@@ -261,6 +316,15 @@ class Operator(RuleBasedStateMachine):
         free = free_addresses(pool, 4, self.plan.blocks)
         if free.issuperset(range(prefix.network, prefix.end)):
             self.pools["dn42"] = Pool(pool.name, pool.prefixes, pool.lengths, (*pool.reserved, prefix), placement=pool.placement)
+
+    @precondition(lambda self: self.asked)
+    @rule(number=st.integers(0, 7), permitted=st.booleans())
+    def reserve_what_somebody_wants_to_grow_into(self, number: int, permitted: bool) -> None:
+        name = self.somebody(number)
+        for block in self.plan.blocks:
+            if block.holder == name and block.pool == "dn42" and block.prefix.family == 4:
+                self.reserve(block.prefix.end - BASE[4], 0)
+        self.resize(number, -1, permitted)
 
     @rule(name=st.sampled_from(NAMES))
     def release(self, name: str) -> None:
@@ -296,6 +360,11 @@ TestOperator = Operator.TestCase
 TestOperator.settings = settings(examples(60), stateful_step_count=20)
 
 
+def halves(prefix: Prefix) -> list:
+    lower = Prefix(prefix.family, prefix.network, prefix.length + 1)
+    return [lower, Prefix(prefix.family, lower.end, prefix.length + 1)]
+
+
 @examples(80)
 @given_by(st.data(), st.randoms(use_true_random=False))
 def test_order_never_matters(data: st.DataObject, shuffler: random.Random) -> None:
@@ -311,9 +380,13 @@ def test_order_never_matters(data: st.DataObject, shuffler: random.Random) -> No
     half = data.draw(st.integers(0, len(wanted)))
     before = outcome(Plan(), wanted[:half], [pool, OTHER])
     plan = before.plan if isinstance(before, Decision) else Plan()
+    some = data.draw(st.sets(st.sampled_from([item.name for item in wanted]), max_size=4))
+    pieces = [Block(half, block.holder, block.pool, 1) for block in plan.blocks if block.holder in some for half in halves(block.prefix)]
+    plan = Plan(tuple(block for block in plan.blocks if block.holder not in some), tuple(pieces))
     gone = data.draw(st.sets(st.sampled_from([item.name for item in wanted]), max_size=4))
     releases = [Release(name, tuple(block.prefix for block in plan.blocks if block.holder == name)) for name in sorted(gone)]
-    later = [item for item in wanted if item.name not in gone]
+    smaller = {item.name: {family: min(length + 1, BITS[family] - 2) for family, length in item.lengths.items()} for item in wanted if item.name in some}
+    later = [Request(item.name, item.pool, smaller.get(item.name, item.lengths)) for item in wanted if item.name not in gone]
     blocks, released = list(plan.blocks), list(plan.released)
     expected = outcome(plan, later, [pool, OTHER], releases=tuple(releases), renumber=frozenset(NAMES))
     for _ in range(3):
@@ -352,21 +425,45 @@ def test_growable_keeps_the_space_above_free_while_there_is_room(pool: Pool, cou
 
 
 @examples(100)
+@given_by(pools(placements=(GROWABLE,), families=(4,)), st.lists(st.integers(28, 30), max_size=8))
+def test_newcomers_of_any_size_leave_the_space_above_the_others_free(pool: Pool, lengths: list) -> None:
+    plan, wanted, rooms = Plan(), [], []
+    for number, length in enumerate(lengths):
+        if not free_places(pool, 4, [*plan.blocks, *rooms], length - 1):
+            break  # no room is left to keep the rooms
+        wanted.append(Request(f"n{number}", "dn42", {4: length}))
+        plan = decide(plan, Ask((pool,), tuple(wanted), OFFSETS)).plan
+        rooms = [block._replace(prefix=Prefix(4, block.prefix.end, block.prefix.length)) for block in plan.blocks]
+    larger = tuple(Request(request.name, request.pool, {4: request.lengths[4] - 1}) for request in wanted)
+    grown = decide(plan, Ask((pool,), larger, OFFSETS))
+    assert [change.kind for change in grown.changes] == ["grown"] * len(wanted)
+
+
+@st.composite
+def plans(draw: st.DrawFn, pool: Pool) -> Plan:
+    """Any plan of a pool in IPv4 at all, with released blocks."""
+    taken: list = []
+    for number in range(draw(st.integers(0, 10))):
+        places = free_places(pool, 4, taken, 32 - draw(st.integers(0, 4)))
+        if places:
+            taken.append(Block(draw(st.sampled_from(places)), f"n{number}", "dn42", draw(st.sampled_from([0, 0, 1, 2]))))
+    return Plan(tuple(block for block in taken if not block.released), tuple(block for block in taken if block.released))
+
+
+@examples(100)
 @given_by(st.data())
 def test_a_block_fails_only_when_no_place_is_free(data: st.DataObject) -> None:
     """Any plan at all, with released and held blocks, and one more request."""
     pool = data.draw(pools(families=(4,)))
-    taken: list = []
-    for number in range(data.draw(st.integers(0, 10))):
-        places = free_places(pool, 4, taken, 32 - data.draw(st.integers(0, 4)))
-        if places:
-            taken.append(Block(data.draw(st.sampled_from(places)), f"n{number}", "dn42", data.draw(st.sampled_from([0, 0, 1, 2]))))
+    plan = data.draw(plans(pool))
+    taken = [*plan.blocks, *plan.released]
     length, reuse_held = data.draw(st.integers(28, 30)), data.draw(st.booleans())
-    plan = Plan(tuple(block for block in taken if not block.released), tuple(block for block in taken if block.released))
     asked = [block for block in plan.blocks if block.prefix.length <= 30 and data.draw(st.booleans())]
     wanted = [Request(block.holder, "dn42", {4: block.prefix.length}) for block in asked]
-    ask = Ask((pool,), (*wanted, Request("new", "dn42", {4: length})), OFFSETS, reuse_held=reuse_held)
-    stay = asked if reuse_held else list(plan.blocks)
+    on_hosts = [block for block in plan.blocks if block not in asked and data.draw(st.booleans())]
+    in_use = tuple(InUse("somewhere", block.prefix, "Docker network web") for block in on_hosts)
+    ask = Ask((pool,), (*wanted, Request("new", "dn42", {4: length})), OFFSETS, reuse_held=reuse_held, in_use=in_use)
+    stay = asked + on_hosts if reuse_held else list(plan.blocks)
     levels = (taken, plan.blocks, stay)
     try:
         decision = decide(plan, ask)
@@ -379,6 +476,26 @@ def test_a_block_fails_only_when_no_place_is_free(data: st.DataObject) -> None:
     assert_sound(decision.plan, [pool])
     kept = addresses_of([block.prefix for block in [*decision.plan.blocks, *decision.plan.released]], 4)
     assert kept == addresses_of([block.prefix for block in taken], 4) | addresses_of([got], 4)
+
+
+@examples(150)
+@given_by(st.data(), st.lists(st.integers(28, 30), min_size=2, max_size=6))
+def test_newcomers_fail_only_when_there_is_no_way_for_all(data: st.DataObject, lengths: list) -> None:
+    """Whatever is preferred, the last resort is to put large ones first into all that is free."""
+    pool = data.draw(pools(families=(4,)))
+    plan = data.draw(plans(pool))
+    packed = list(plan.blocks)
+    places = []
+    for length in sorted(lengths):
+        places.append(best_fit(pool, 4, packed, length))
+        packed += [Block(place, "new", "dn42") for place in places[-1:] if place]
+    try:
+        decision = decide(plan, Ask((pool,), tuple(Request(f"new{number}", "dn42", {4: length}) for number, length in enumerate(lengths)), OFFSETS))
+    except Refused:
+        assert None in places
+    else:
+        assert None not in places
+        assert_sound(decision.plan, [pool])
 
 
 @examples(100)
