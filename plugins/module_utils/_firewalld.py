@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 import xml.etree.ElementTree as ElementTree
-from typing import Callable, NamedTuple
+from typing import Callable, Iterable, Mapping, NamedTuple
 
 # Runs a command: argv in, exit code, stdout and stderr out.
 Runner = Callable[[list], "tuple[int, str, str]"]
@@ -26,11 +26,19 @@ _RPFILTER_VALUES = ("no", "strict", "loose", "strict-forward", "loose-forward")
 _RPFILTER_OLD_VALUES = ("yes", "no", "true", "false")
 _RPFILTER_NAMED_SINCE = (2, 2)
 POLICIES_SINCE = (0, 9)
+# The check as firewalld puts it into its table; up to 0.9 without the mark.
+_NFTABLES_CHECK = re.compile(r"fib saddr(?: \. mark)?( \. iif)? oif missing (?:log .*)?drop")
+# Rules that Docker owns, or hangs into the chains of others.
+_DOCKER_OWN = re.compile(r"[ :]DOCKER\b")
 # Before the zones (which are at 0) and before a block list at firewalld's default of -1, after one that was put far ahead on purpose.
 POLICY_PRIORITY = -10
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _TRACE_OF_KEY = re.compile(r"^\ufeff?\s*[#;]?\s*ipv6_rpfilter\s*=", re.IGNORECASE)
+
+
+STRATEGIES = ("auto", "rpfilter", "bridge_nf", "none")
+KEEP, RESTORE = "keep", "restore"
 
 
 class SettingError(ValueError):
@@ -47,6 +55,33 @@ class _Line(NamedTuple):
     body: bytes
     end: bytes
     pair: tuple[str, str] | None
+
+
+class Situation(NamedTuple):
+    """What decides whether bridged IPv6 is dropped by the reverse-path check, and what cures it.
+
+    firewalld: absent, stopped or running; check: what it does now (no, strict, loose, strict-forward, loose-forward);
+    bridge_nf: net.bridge.bridge-nf-call-ip6tables, None while br_netfilter is not loaded; default_route: what the host has
+    for IPv6, one of none, passing (from router advertisements: it ends with its lifetime) and lasting.
+    """
+
+    firewalld: str
+    version: str
+    backend: str
+    check: str
+    bridge_nf: int | None
+    default_route: str
+
+
+class Cure(NamedTuple):
+    """What a strategy does: the value for IPv6_rpfilter and the one for bridge-nf-call-ip6tables, and why.
+
+    RESTORE puts back what was there before us, KEEP leaves a setting alone whoever made it.
+    """
+
+    rpfilter: str
+    bridge_nf: str
+    reason: str
 
 
 class Policy(NamedTuple):
@@ -190,6 +225,110 @@ def unset_rpfilter(content: bytes) -> bytes:
     lines = _parse(content)
     index = _first(lines, RPFILTER_KEY)
     return b"".join(line.body + line.end for number, line in enumerate(lines) if number != index)
+
+
+def running_check(ruleset: str) -> str | None:
+    """Return the check in the output of ``nft list table inet firewalld``, None when there is none in it."""
+    chain = ""
+    for line in ruleset.splitlines():
+        words = line.split()
+        if words[:1] == ["chain"]:
+            chain = words[1]
+        found = _NFTABLES_CHECK.search(line)
+        if found:
+            return ("strict" if found.group(1) else "loose") + ("-forward" if "FORWARD" in chain else "")
+    return None
+
+
+def default_route_kind(routes: Iterable[Mapping]) -> str:
+    """Return what a host has for its IPv6 default route (routes as host_facts gives them): none, passing or lasting."""
+    protocols = {route["protocol"] for route in routes if route["family"] == "ipv6" and route["interface"] not in (None, "lo")}
+    if not protocols:
+        return "none"
+    return "lasting" if protocols - {"ra"} else "passing"
+
+
+def drops_bridged(situation: Situation) -> bool:
+    """Tell whether firewalld's check drops what the router hands its siblings.
+
+    The source of such a packet is anywhere in DN42. The strict checks want the host's own route to it through the bridge; the
+    loose ones any route, so a default route is enough.
+    """
+    if situation.firewalld != "running" or situation.bridge_nf != 1 or situation.check == "no":
+        return False
+    return not situation.check.startswith("loose") or situation.default_route == "none"
+
+
+def _not_dropped(situation: Situation) -> str:
+    """Say why bridged IPv6 passes as it is."""
+    if situation.firewalld != "running":
+        return f"firewalld is {situation.firewalld}"
+    if situation.bridge_nf is None:
+        return "br_netfilter is not loaded, so bridged IPv6 does not meet the host's rules"
+    if situation.bridge_nf != 1:
+        return "net.bridge.bridge-nf-call-ip6tables is 0, so bridged IPv6 does not meet the host's rules"
+    if situation.check == "no":
+        return "firewalld makes no IPv6 reverse-path check"
+    return f"firewalld's check is {situation.check} and the host has an IPv6 default route, so a source in DN42 passes it"
+
+
+def _knows_loose(situation: Situation) -> bool:
+    """Tell whether loose is a cure here: known to this firewalld, seen to work with this backend, on a route that lasts."""
+    named = parse_version(situation.version) >= _RPFILTER_NAMED_SINCE
+    return named and situation.backend.lower() == "nftables" and situation.default_route == "lasting"
+
+
+def choose_cure(strategy: str, situation: Situation, value: str = "no") -> Cure:
+    """Return what a strategy does in a situation; `value` is what rpfilter sets.
+
+    The situation is the one without a sysctl of ours, else leaving the strategy bridge_nf would look as if nothing were to do.
+    """
+    if strategy == "none":
+        return Cure(RESTORE, RESTORE, "what was there before is left or put back")
+    if strategy == "bridge_nf":
+        return Cure(RESTORE, "0", "no bridged IPv6 of this host meets its rules any more, that of other networks included")
+    if strategy == "rpfilter":
+        return Cure(value, RESTORE, f"IPv6_rpfilter is {value} whether needed or not")
+    if not drops_bridged(situation):
+        return Cure(KEEP, RESTORE, _not_dropped(situation))
+    why = f"bridge-nf-call-ip6tables is 1 and firewalld's IPv6_rpfilter is {situation.check}, which drops what crosses the DN42 bridge"
+    if situation.check.startswith("strict") and _knows_loose(situation):
+        value = "loose-forward" if situation.check == "strict-forward" else "loose"
+        return Cure(value, RESTORE, f"{why}; with this host's IPv6 default route {value} is enough, and the guard keeps the strict check for every other interface")
+    return Cure("no", RESTORE, f"{why}; {_why_no(situation)}, so the check is off and the guard makes it for every interface but the bridge")
+
+
+def _why_no(situation: Situation) -> str:
+    """Say why loose is no cure here."""
+    if situation.default_route == "none":
+        return "loose needs an IPv6 default route, which this host has not"
+    if situation.default_route == "passing":
+        return "loose needs an IPv6 default route that stays, and this one is from router advertisements"
+    if situation.backend.lower() != "nftables":
+        return f"loose is not known to work with FirewallBackend={situation.backend}"
+    return f"firewalld {situation.version} does not know loose"
+
+
+def docker_rules(saved: str, bridges: Iterable[str]) -> frozenset[str]:
+    """Return Docker's own rules in the output of ``iptables-save``, without counters; `bridges` are its interfaces.
+
+    Rules in DOCKER-USER are the operator's, see user_rules. The place of the jumps is left out: Docker moves them.
+    """
+    named = [re.compile(rf"(?:-i|-o) {re.escape(bridge)}(?: |$)") for bridge in bridges]
+    found, table = set(), ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(("-A DOCKER-USER ", ":DOCKER-USER ")):
+            continue
+        elif line.startswith((":", "-A ")) and (_DOCKER_OWN.search(line) or any(pattern.search(line) for pattern in named)):
+            found.add(f"{table} {line.split(' [')[0]}")
+    return frozenset(found)
+
+
+def user_rules(saved: str) -> frozenset[str]:
+    """Return what the operator has put into DOCKER-USER; the RETURN at its end is Docker's."""
+    return frozenset(line for line in saved.splitlines() if line.startswith("-A DOCKER-USER ") and line != "-A DOCKER-USER -j RETURN")
 
 
 def udp_port_set(ports: list[int]) -> frozenset[str]:

@@ -8,24 +8,37 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: firewalld_settings
-short_description: Set the IPv6 reverse-path check and open the tunnels' UDP ports in firewalld
+short_description: Let bridged IPv6 pass and open the tunnels' UDP ports in firewalld
 version_added: 0.1.0
 description:
-  - Sets C(IPv6_rpfilter) in firewalld's configuration and keeps the UDP ports of the tunnels in a policy object of their own.
+  - firewalld's IPv6 reverse-path check drops what a router on a Docker bridge hands its siblings, where C(br_netfilter) shows bridged
+    IPv6 to the host's rules. This module looks whether it would, and does the least that helps, see O(strategy).
+  - It also keeps the UDP ports of the tunnels in a policy object of their own.
   - firewalld is reloaded only when the reverse-path check changes or the policy object is made; both together are one reload.
-    After it the module waits until Docker has put its bridges back into its zone.
+    After it the module waits until Docker has its zone and its rules back, published ports of other containers among them. If they
+    do not come back, Docker is restarted, and if that does not help either, the module fails and names them.
   - Ports are added and removed without a reload, in the permanent and in the running configuration.
-  - On a host where firewalld is absent or stopped nothing is done.
+  - On a host where firewalld is absent or stopped nothing is done to it.
 author:
   - the dn42.compose contributors (@dn42-compose)
 options:
+  strategy:
+    description:
+      - What is done about the reverse-path check. Left alone when the option is not given.
+      - V(auto) does nothing where bridged IPv6 is not dropped. Else it sets C(IPv6_rpfilter) to V(loose) where this firewalld knows it and
+        the host has an IPv6 default route that lasts, and to V(no) everywhere else. It never touches C(bridge-nf-call-ip6tables), on which
+        other networks of the host may rely.
+      - V(rpfilter) sets C(IPv6_rpfilter) to O(ipv6_rpfilter), needed or not.
+      - V(bridge_nf) sets C(net.bridge.bridge-nf-call-ip6tables=0), now and at boot, and leaves the check on. The module is not loaded for it.
+      - V(none) puts back what was there before this module changed it.
+    type: str
+    choices: [auto, rpfilter, bridge_nf, none]
   ipv6_rpfilter:
     description:
-      - The reverse-path check to set. Left alone when the option is not given.
-      - V(no) is the only value that every version of firewalld knows. The others are refused where this version or its
-        backend does not know them. An unquoted no or yes of YAML is understood.
-      - V(restore) puts back the value that was there before this module changed it, and does nothing if it never did.
+      - The value for O(strategy=rpfilter). Refused where this version of firewalld or its backend does not know it. V(no) is the only one
+        that every version knows. An unquoted no or yes of YAML is understood.
     type: str
+    default: "no"
   udp_ports:
     description:
       - The UDP ports that are open, and no other, in the policy object. Left alone when the option is not given.
@@ -38,7 +51,7 @@ options:
     default: dn42-tunnels
   state_path:
     description:
-      - File on the host that remembers the reverse-path check as it was before.
+      - File on the host that remembers the settings as they were before.
     type: path
     default: /etc/dn42/firewall.json
 requirements:
@@ -57,12 +70,12 @@ notes:
 EXAMPLES = r"""
 - name: Let bridged IPv6 pass and open two tunnels
   dn42.compose.firewalld_settings:
-    ipv6_rpfilter: "no"
+    strategy: auto
     udp_ports: [22900, 22901]
 
 - name: Put the reverse-path check back as it was
   dn42.compose.firewalld_settings:
-    ipv6_rpfilter: restore
+    strategy: none
 """
 
 RETURN = r"""
@@ -79,8 +92,16 @@ ipv6_rpfilter:
       description: What firewalld makes of its file, one of no, strict, loose, strict-forward, loose-forward.
       type: str
     replaced:
-      description: The check that this module switched off, null when it did not.
+      description: The check that this module weakened or switched off, null when it did not.
       type: str
+bridge_nf_call_ip6tables:
+  description: Whether bridged IPv6 meets the host's rules after the run, null while C(br_netfilter) is not loaded.
+  returned: success
+  type: int
+reason:
+  description: Why the strategy acts as it does here, in a sentence.
+  returned: when O(strategy) is given
+  type: str
 udp_ports:
   description: Ports open in the policy object after the run.
   returned: when firewalld is running
@@ -90,6 +111,15 @@ reloaded:
   description: Whether firewalld was (in check mode, would be) reloaded.
   returned: success
   type: bool
+docker_restarted:
+  description: Whether Docker was restarted because its rules had not come back.
+  returned: success
+  type: bool
+lost_user_rules:
+  description: Rules of chain DOCKER-USER that the reload took away. They are the operator's, who must add them again.
+  returned: success
+  type: list
+  elements: str
 actions:
   description: What was done, item by item.
   returned: success
@@ -106,10 +136,20 @@ import os
 import re
 import tempfile
 import time
+from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _host
 
+SYSCTL = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+# The key exists only while br_netfilter is loaded, which may be long after boot (B08): the rule applies the file at that moment.
+SYSCTL_FILES = {
+    "/etc/sysctl.d/90-dn42-bridge-nf.conf": b"# Written by dn42.compose: bridged IPv6 does not meet this host's rules.\nnet.bridge.bridge-nf-call-ip6tables = 0\n",
+    "/etc/udev/rules.d/90-dn42-bridge-nf.rules": (
+        b"# Written by dn42.compose: what /etc/sysctl.d says of bridges counts from the moment the module is there.\n"
+        b'ACTION=="add", SUBSYSTEM=="module", KERNEL=="br_netfilter", RUN+="/usr/lib/systemd/systemd-sysctl --prefix=/net/bridge"\n'
+    ),
+}
 CONFIGURATION = "/etc/firewalld/firewalld.conf"
 POLICIES = "/etc/firewalld/policies"
 DOCKER_ZONE = "docker"
@@ -118,6 +158,7 @@ DOCKER_WAIT = 30.0
 RUNNING_WAIT = 30.0
 POLL = 0.3
 PORTS_IN_A_SENTENCE = 6
+SHOWN_RULES = 5
 
 
 def read_file(path: str) -> bytes | None:
@@ -129,6 +170,12 @@ def read_file(path: str) -> bytes | None:
         return None
 
 
+def read_int(path: str) -> int | None:
+    """Return the number in a file of /proc/sys, None if there is none."""
+    text = (read_file(path) or b"").strip()
+    return int(text) if text.isdigit() else None
+
+
 def listing(ports: frozenset[str]) -> str:
     """Return ports for a sentence; many are counted."""
     names = _firewalld.sorted_ports(ports)
@@ -137,23 +184,35 @@ def listing(ports: frozenset[str]) -> str:
     return ", ".join(names) or "no port"
 
 
+class DockerSnapshot(NamedTuple):
+    """What Docker has in the host's firewall: its bridges in firewalld's zone, its rules, and what the operator hung into its chain."""
+
+    bridges: frozenset[str]
+    rules: frozenset[str]
+    users: frozenset[str]
+
+
 class Settings:
     """Compares and sets; every change is first planned, so that check mode and a real run say the same."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
-        self.rpfilter: str | None = module.params["ipv6_rpfilter"]
+        self.strategy: str | None = module.params["strategy"]
         ports = module.params["udp_ports"]
         self.ports = None if ports is None else _firewalld.udp_port_set(ports)
         self.policy: str = module.params["policy"]
         self.policy_path = f"{POLICIES}/{self.policy}.xml"
         self.state_path: str = module.params["state_path"]
         self.bus = _firewalld.Firewalld(self.run)
+        self.found = "running" if self.bus.running() else "absent" if module.get_bin_path("firewall-cmd") is None else "stopped"
         self.actions: list[str] = []
         self.before: dict[str, str] = {}
         self.after: dict[str, str] = {}
         self.files: dict[str, bytes | None] = {}
         self.reasons: list[str] = []
+        self.reason: str | None = None
+        self.docker_restarted = False
+        self.lost: list[str] = []
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
         """Run a command in the C locale; a missing program is exit code 127."""
@@ -176,36 +235,83 @@ class Settings:
             return {}
         return state if isinstance(state, dict) else {}
 
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def situation(self, version: str, in_force: bool) -> _firewalld.Situation:
+        """Return what decides about the cure, as it would be without our own sysctl."""
+        content = read_file(CONFIGURATION) or b""
+        text = self.run(["ip", "-j", "-6", "route", "show", "default"])[1]
+        live = read_int(SYSCTL)
+        remembered = self.state().get("bridge_nf_call_ip6tables")
+        return _firewalld.Situation(
+            firewalld=self.found,
+            version=version,
+            backend=_firewalld.read_key(content, "FirewallBackend") or "nftables",
+            check=self.check_in_force(content, version, in_force),
+            bridge_nf=remembered if live is not None and isinstance(remembered, int) else live,
+            default_route=_firewalld.default_route_kind(_host.parse_default_routes(text, "ipv6")),
+        )
+
+    def check_in_force(self, content: bytes, version: str, in_force: bool) -> str:
+        """Return the check of the running firewalld; its rules tell strict from loose, where its property does not."""
+        if not in_force:
+            return "no"
+        found = _firewalld.running_check(self.run(["nft", "list", "table", "inet", "firewalld"])[1])
+        value = found or _firewalld.effective_rpfilter(content, version)
+        return value if value != "no" else _firewalld.RPFILTER_DEFAULT
+
     # --- the reverse-path check -------------------------------------------------------------------------------------
 
-    def plan_rpfilter(self, version: str, in_force: bool) -> None:
+    def plan_rpfilter(self, wish: str, situation: _firewalld.Situation) -> None:
         """Plan the edit of firewalld.conf, and the reload when the file or the running check differs from what is wanted."""
         content = read_file(CONFIGURATION) or b""
-        remembered = self.state().get("ipv6_rpfilter")
-        if self.rpfilter == "restore":
-            if not isinstance(remembered, dict):
-                return
-            value = remembered.get("before")
-            edited = _firewalld.unset_rpfilter(content) if value is None else _firewalld.set_rpfilter(content, str(value))
-            state = {key: value for key, value in self.state().items() if key != "ipv6_rpfilter"}
+        if wish == _firewalld.RESTORE:
+            edited = self.restored(content)
         else:
-            backend = _firewalld.read_key(content, "FirewallBackend") or "nftables"
-            value = _firewalld.wanted_rpfilter(self.rpfilter, version, backend)
+            value = _firewalld.wanted_rpfilter(wish, situation.version, situation.backend)
             edited = _firewalld.set_rpfilter(content, value)
-            before = _firewalld.read_key(content, _firewalld.RPFILTER_KEY)
-            state = dict(self.state(), ipv6_rpfilter={"before": before, "set_to": value})
-        wanted = _firewalld.effective_rpfilter(edited, version)
+            if edited != content:
+                self.remember("ipv6_rpfilter", {"before": self.value_before(content), "set_to": value})
+        wanted = _firewalld.effective_rpfilter(edited, situation.version)
         if edited != content:
-            # A run that dies between the two files must not forget what was there: remembered before it is changed,
-            # forgotten after it is back.
-            paths = {self.state_path: (json.dumps(state, sort_keys=True) + "\n").encode("utf-8"), CONFIGURATION: edited}
-            order = reversed(list(paths)) if self.rpfilter == "restore" else list(paths)
-            self.files.update({path: paths[path] for path in order})
+            self.files[CONFIGURATION] = edited
             self.note_rpfilter(content, edited)
             self.reasons.append(f"IPv6_rpfilter is {wanted} now")
-        elif in_force != (wanted != "no"):
+        elif situation.check != wanted and (wish != _firewalld.RESTORE or self.remembered_rpfilter()):
             self.actions.append("reload firewalld: its file was changed and not read since")
             self.reasons.append(f"the running firewalld had not read IPv6_rpfilter={wanted} yet")
+
+    def value_before(self, content: bytes) -> str | None:
+        """Return the operator's own value: the one in the file, unless it is the one we put there over his."""
+        current = _firewalld.read_key(content, _firewalld.RPFILTER_KEY)
+        remembered = self.remembered_rpfilter()
+        return remembered.get("before") if remembered.get("set_to") == current else current
+
+    def restored(self, content: bytes) -> bytes:
+        """Return firewalld.conf with the operator's value back; one that he has changed since stays."""
+        remembered = self.remembered_rpfilter()
+        if not remembered:
+            return content
+        self.remember("ipv6_rpfilter", None)
+        if _firewalld.read_key(content, _firewalld.RPFILTER_KEY) != remembered.get("set_to"):
+            return content
+        before = remembered.get("before")
+        return _firewalld.unset_rpfilter(content) if before is None else _firewalld.set_rpfilter(content, str(before))
+
+    def remembered_rpfilter(self) -> dict:
+        """Return what is remembered of IPv6_rpfilter, empty for nothing."""
+        remembered = self.state().get("ipv6_rpfilter")
+        return remembered if isinstance(remembered, dict) else {}
+
+    def remember(self, key: str, value: object) -> None:
+        """Plan the file of what was there before; None forgets."""
+        planned = self.files.get(self.state_path)
+        state = self.state() if planned is None else json.loads(planned)
+        if value is None:
+            state.pop(key, None)
+        else:
+            state[key] = value
+        self.files[self.state_path] = (json.dumps(state, sort_keys=True) + "\n").encode("utf-8")
 
     def note_rpfilter(self, old: bytes, new: bytes) -> None:
         """Put the changed lines into the diff and the list of actions."""
@@ -217,6 +323,44 @@ class Settings:
             self.actions.append(f"set {lines[1]} in {CONFIGURATION} (was {lines[0] or 'not set'})")
         else:
             self.actions.append(f"take {lines[0]} out of {CONFIGURATION}")
+
+    # --- the sysctl -------------------------------------------------------------------------------------------------
+
+    def set_bridge_nf(self, wish: str) -> None:
+        """Set bridge-nf-call-ip6tables now and for every boot, or put it back. Needs no reload of anything."""
+        live, remembered = read_int(SYSCTL), self.state().get("bridge_nf_call_ip6tables")
+        if wish == _firewalld.RESTORE:
+            there = [path for path in SYSCTL_FILES if os.path.lexists(path)]
+            if not there and remembered is None:
+                return
+            contents: dict[str, bytes | None] = dict.fromkeys(there)
+            value = remembered
+            self.remember("bridge_nf_call_ip6tables", None)
+        else:
+            contents = {path: content for path, content in SYSCTL_FILES.items() if read_file(path) != content}
+            value = 0
+            if remembered is None:
+                # What a kernel does without being told, where the key is not there yet.
+                self.remember("bridge_nf_call_ip6tables", 1 if live is None else live)
+        self.note_sysctl(contents, live, value)
+        if self.module.check_mode:
+            return
+        if self.state_path in self.files and wish != _firewalld.RESTORE:
+            self.write(self.state_path, self.files[self.state_path])
+        for path, content in contents.items():
+            self.write(path, content)
+        if live is not None and value is not None and live != value:
+            with open(SYSCTL, "w", encoding="ascii") as stream:
+                stream.write(f"{value}\n")
+
+    def note_sysctl(self, contents: dict[str, bytes | None], live: int | None, value: int | None) -> None:
+        """Put what changes of the sysctl into the diff and the list of actions."""
+        for path, content in contents.items():
+            self.before[path] = (read_file(path) or b"").decode("utf-8", "replace")
+            self.after[path] = (content or b"").decode("utf-8")
+            self.actions.append(f"{'remove' if content is None else 'write'} {path}")
+        if live is not None and value is not None and live != value:
+            self.actions.append(f"set net.bridge.bridge-nf-call-ip6tables={value} (was {live})")
 
     # --- the ports --------------------------------------------------------------------------------------------------
 
@@ -287,23 +431,28 @@ class Settings:
 
     def apply(self) -> None:
         """Write the files, let firewalld check them, reload once. Whatever it refuses is put back. Raises FirewalldError."""
-        old = {path: read_file(path) for path in self.files}
-        bridges = self.bus.interfaces(DOCKER_ZONE)
+        # A run that dies between the two must not forget what was there: remembered before it is changed, forgotten after it is back.
+        forgets = self.state_path in self.files and "ipv6_rpfilter" not in json.loads(self.files[self.state_path])
+        paths = sorted(self.files, key=lambda path: (path == self.state_path) == forgets)
+        old = {path: read_file(path) for path in paths}
+        docker = self.docker_snapshot()
         reloading = False
         try:
-            for path, content in self.files.items():
-                self.write(path, content)
-            self.firewall_cmd("--check-config")
-            reloading = True
-            self.firewall_cmd("--reload")
+            for path in paths:
+                self.write(path, self.files[path])
+            if self.reasons:
+                self.firewall_cmd("--check-config")
+                reloading = True
+                self.firewall_cmd("--reload")
         except _firewalld.FirewalldError as error:
-            for path, content in reversed(list(old.items())):
-                self.write(path, content)
+            for path in reversed(paths):
+                self.write(path, old[path])
             if reloading:
                 self.run(["firewall-cmd", "--reload"])
             raise _firewalld.FirewalldError(f"{error} (the files were put back as they were)") from error
-        self.wait_running()
-        self.wait_docker(bridges)
+        if self.reasons:
+            self.wait_running()
+            self.wait_docker(docker)
 
     def wait_running(self) -> None:
         """Wait until firewalld says that it runs. Raises FirewalldError."""
@@ -313,75 +462,127 @@ class Settings:
                 raise _firewalld.FirewalldError(f"firewalld is not running {RUNNING_WAIT:.0f} s after its reload; see journalctl -u firewalld")
             time.sleep(POLL)
 
-    def wait_docker(self, bridges: frozenset[str]) -> None:
-        """Wait until the bridges that were in Docker's zone are in it again: until then firewalld refuses what they forward."""
+    # --- Docker after the reload ------------------------------------------------------------------------------------
+
+    def docker_snapshot(self) -> DockerSnapshot:
+        """Return what Docker has in the host's firewall now; nothing when it does not run."""
+        if self.run(["systemctl", "is-active", "--quiet", "docker.service"])[0] != 0:
+            return DockerSnapshot(frozenset(), frozenset(), frozenset())
+        bridges = frozenset(name for name in self.bus.interfaces(DOCKER_ZONE) if os.path.exists(f"/sys/class/net/{name}"))
+        rules: set[str] = set()
+        users: set[str] = set()
+        for program in ("iptables-save", "ip6tables-save"):
+            # Not a subset by table: Docker has rules in nat, filter and, since 28, raw.
+            text = self.run([program])[1]
+            rules |= {f"{program[:-5]} {rule}" for rule in _firewalld.docker_rules(text, bridges)}
+            users |= {f"{program[:-5]} {rule}" for rule in _firewalld.user_rules(text)}
+        return DockerSnapshot(bridges, frozenset(rules), frozenset(users))
+
+    def missing(self, before: DockerSnapshot) -> list[str]:
+        """Return what Docker had before and has not now."""
+        now = self.docker_snapshot()
+        gone = [f"{name} in zone {DOCKER_ZONE}" for name in sorted(before.bridges - now.bridges) if os.path.exists(f"/sys/class/net/{name}")]
+        return gone + sorted(before.rules - now.rules)
+
+    def wait_until_back(self, before: DockerSnapshot) -> list[str]:
+        """Wait until Docker has everything back; return what it has not after DOCKER_WAIT."""
         end = time.monotonic() + DOCKER_WAIT
         while True:
-            missing = {name for name in bridges - self.bus.interfaces(DOCKER_ZONE) if os.path.exists(f"/sys/class/net/{name}")}
-            if not missing:
-                return
-            if time.monotonic() > end:
-                raise _firewalld.FirewalldError(
-                    f"{DOCKER_WAIT:.0f} s after firewalld's reload Docker has not put {', '.join(sorted(missing))} back into zone {DOCKER_ZONE}; `systemctl restart docker` does"
-                )
+            gone = self.missing(before)
+            if not gone or time.monotonic() > end:
+                return gone
             time.sleep(POLL)
 
+    def wait_docker(self, before: DockerSnapshot) -> None:
+        """Wait until Docker has its zone and its rules again; until then nothing it has published is reachable. Raises FirewalldError.
+
+        Docker hears of the reload and does that by itself; a restart is for the one that did not hear.
+        """
+        if self.wait_until_back(before):
+            self.docker_restarted = True
+            self.actions.append(f"restart Docker: it had not put its rules back {DOCKER_WAIT:.0f} s after firewalld's reload")
+            code, out, err = self.run(["systemctl", "restart", "docker.service"])
+            gone = self.wait_until_back(before)
+            if code != 0 or gone:
+                raise _firewalld.FirewalldError(
+                    f"after firewalld's reload and a restart of Docker{f' ({err.strip() or out.strip()})' if code else ''} these are missing, and published ports may be closed:"
+                    f" {'; '.join(gone[:SHOWN_RULES]) or 'nothing'}. See journalctl -u docker; `systemctl restart docker` brings them back once its cause is gone"
+                )
+        self.lost = sorted(before.users - self.docker_snapshot().users)
+        if self.lost:
+            self.module.warn(f"firewalld's reload took rules out of chain DOCKER-USER, which are yours to add again: {'; '.join(self.lost[:SHOWN_RULES])}")
+
     def replaced(self, value: str) -> str | None:
-        """Return the check that we switched off and that is still off, for whoever puts another one in its place."""
+        """Return the check that we weakened or switched off and that still is, for whoever puts another one in its place."""
         planned = self.files.get(self.state_path)
         state = self.state() if planned is None else json.loads(planned)
         remembered = state.get("ipv6_rpfilter")
-        if value != "no" or not isinstance(remembered, dict):
+        if value.startswith("strict") or not isinstance(remembered, dict):
             return None
         replaced = _firewalld.normalize_rpfilter(remembered.get("before"))
-        return None if replaced == "no" else replaced
+        return None if replaced in ("no", value) else replaced
 
-    def result(self, version: str) -> dict:
-        """Return the module's result for a running firewalld."""
-        content = self.files.get(CONFIGURATION) or read_file(CONFIGURATION) or b""
-        value = _firewalld.effective_rpfilter(content, version)
-        ports = self.ports
-        if ports is None:
-            policy = _firewalld.read_policy(read_file(self.policy_path) or b"")
-            ports = frozenset() if policy is None else policy.ports
+    def message(self) -> str:
+        """Return what was done and why, in sentences."""
         done = "would " if self.module.check_mode else ""
-        message = "; ".join(done + action for action in self.actions) or "nothing to do"
+        message = "; ".join(done + action for action in self.actions) or f"firewalld is {self.found} on this host: nothing to do"
         if self.reasons:
             message += f". firewalld {'would be' if self.module.check_mode else 'was'} reloaded once, because {' and '.join(self.reasons)}"
         elif self.actions:
             message += ", without a reload"
-        return {
+        return f"{message}. {self.strategy}: {self.reason}." if self.reason else f"{message}."
+
+    def result(self, version: str) -> dict:
+        """Return the module's result."""
+        result = {
             "changed": bool(self.actions),
-            "firewalld": "running",
-            "ipv6_rpfilter": {"value": value, "replaced": self.replaced(value)},
-            "udp_ports": _firewalld.sorted_ports(ports),
+            "firewalld": self.found,
+            "bridge_nf_call_ip6tables": read_int(SYSCTL),
             "reloaded": bool(self.reasons),
+            "docker_restarted": self.docker_restarted,
+            "lost_user_rules": self.lost,
             "actions": self.actions,
-            "msg": f"{message}.",
+            "msg": self.message(),
             "diff": [{"before_header": name, "after_header": name, "before": self.before[name], "after": self.after[name]} for name in self.after],
         }
-
-    def not_running(self) -> dict:
-        """Return the module's result where nothing is done; a stopped firewalld still has its file, and may be started again."""
-        there = self.module.get_bin_path("firewall-cmd") is not None
-        found = "stopped" if there else "absent"
-        message = f"firewalld is {found} on this host: nothing to do."
-        result = {"changed": False, "firewalld": found, "reloaded": False, "actions": [], "msg": message}
-        if there:
-            value = _firewalld.effective_rpfilter(read_file(CONFIGURATION) or b"")
+        if self.reason:
+            result["reason"] = self.reason
+        if self.found != "absent":
+            content = self.files.get(CONFIGURATION) or read_file(CONFIGURATION) or b""
+            value = _firewalld.effective_rpfilter(content, version)
             result["ipv6_rpfilter"] = {"value": value, "replaced": self.replaced(value)}
+        if self.found == "running":
+            ports = self.ports
+            if ports is None:
+                policy = _firewalld.read_policy(read_file(self.policy_path) or b"")
+                ports = frozenset() if policy is None else policy.ports
+            result["udp_ports"] = _firewalld.sorted_ports(ports)
         return result
+
+    def plan_strategy(self, situation: _firewalld.Situation) -> None:
+        """Plan what the strategy asks for; a file that the running firewalld has not read counts as well as what runs."""
+        content = read_file(CONFIGURATION) or b""
+        unread = situation._replace(check=_firewalld.effective_rpfilter(content, situation.version))
+        file_drops, runs_drops = _firewalld.drops_bridged(unread), _firewalld.drops_bridged(situation)
+        cure = _firewalld.choose_cure(self.strategy, unread if file_drops else situation, self.module.params["ipv6_rpfilter"])
+        if self.strategy == "auto" and runs_drops and not file_drops:
+            cure = cure._replace(rpfilter=unread.check, reason=f"the running firewalld's check is {situation.check}; its file has a value that helps")
+        self.reason = cure.reason
+        # Without a running firewalld its file is left as it is: nobody would read it, and what this version knows is not told.
+        if self.found == "running" and cure.rpfilter != _firewalld.KEEP:
+            self.plan_rpfilter(cure.rpfilter, situation)
+        self.set_bridge_nf(cure.bridge_nf)
 
     def execute(self) -> dict:
         """Bring firewalld to the wanted state and return the module's result."""
-        if not self.bus.running():
-            return self.not_running()
-        version, _state, in_force = self.bus.properties()
-        if self.rpfilter is not None:
-            self.plan_rpfilter(version, in_force)
-        if self.ports is not None:
+        version, in_force = "", False
+        if self.found == "running":
+            version, _state, in_force = self.bus.properties()
+        if self.strategy is not None:
+            self.plan_strategy(self.situation(version, in_force))
+        if self.ports is not None and self.found == "running":
             self.plan_policy(version)
-        if self.reasons and not self.module.check_mode:
+        if self.files and not self.module.check_mode:
             self.apply()
         return self.result(version)
 
@@ -390,7 +591,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "ipv6_rpfilter": {"type": "str"},
+            "strategy": {"type": "str", "choices": list(_firewalld.STRATEGIES)},
+            "ipv6_rpfilter": {"type": "str", "default": "no"},
             "udp_ports": {"type": "list", "elements": "int"},
             "policy": {"type": "str", "default": "dn42-tunnels"},
             "state_path": {"type": "path", "default": "/etc/dn42/firewall.json"},
