@@ -46,6 +46,7 @@ test: setup ## Lint, unit tests, and everything on real hosts in the lab
 	@$(MAKE) lint
 	@$(MAKE) unit
 	@$(MAKE) stores
+	@$(MAKE) policy
 	@$(MAKE) molecule
 
 test-full: export DN42_TEST_ROUNDS := 10

@@ -125,6 +125,7 @@ class ActionModule(ActionBase):
             directory=args["directory"],
             project=args["project"],
             bridge=args["bridge"],
+            egress=[part.role.name for part in rendered if part.role.egress],
         ).encode()
 
     def _declared(self, rendered: List[Rendered], compose: bytes, args: Mapping[str, Any]) -> Dict[str, Any]:
@@ -141,7 +142,7 @@ class ActionModule(ActionBase):
     @staticmethod
     def _declared_service(part: Rendered, args: Mapping[str, Any]) -> Dict[str, Any]:
         role = part.role
-        addresses = args["model"]["addresses"][role.name]
+        addresses = {} if role.egress else args["model"]["addresses"][role.name]
         return {
             "service": role.service,
             "container": f"dn42-{role.service}",

@@ -12,10 +12,11 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from typing import Any, Collection, Dict, Mapping
 
 import yaml
 
+EGRESS_NETWORK = "egress"
 HEADER = "# Written by the collection dn42.compose; the next run replaces changes made here.\n"
 
 
@@ -50,16 +51,30 @@ def network(model: Mapping[str, Any], bridge: str) -> Dict[str, Any]:
     }
 
 
-def _common(role: str, service: str, image: str, model: Mapping[str, Any], directory: str) -> Dict[str, Any]:
+def egress_network(bridge: str) -> Dict[str, Any]:
+    """The network of services that talk to the Internet, as compose.yaml has it: the host translates, and they do not see each other."""
+    return {
+        "name": "dn42-egress",
+        "driver": "bridge",
+        "driver_opts": {"com.docker.network.bridge.name": f"{bridge}-egress", "com.docker.network.bridge.enable_icc": "false"},
+    }
+
+
+def _in_dn42(role: str, model: Mapping[str, Any]) -> Dict[str, Any]:
+    """Addresses and resolver of a service on the node's network."""
     addresses = model["addresses"].get(role)
     if not addresses:
         raise ComposeError(f"the address plan has no address for the service '{role}'; add it to dn42_address_plan_extra_offsets")
     fixed = {f"{family}_address": addresses[family] for family in ("ipv4", "ipv6") if addresses.get(family)}
     resolver = model["addresses"].get("dns") or {}
+    # Names are the node's own resolver's business; Docker would ask the host's, which is not in DN42.
     common = {"dns": [resolver[family] for family in ("ipv4", "ipv6") if resolver.get(family)]} if resolver else {}
+    return {**common, "networks": {"dn42": fixed}}
+
+
+def _common(role: str, service: str, image: str, network: Dict[str, Any], directory: str) -> Dict[str, Any]:
     return {
-        # Names are the node's own resolver's business; Docker would ask the host's, which is not in DN42.
-        **common,
+        **network,
         "image": image,
         "container_name": f"dn42-{service}",
         "hostname": f"{service}",
@@ -70,7 +85,6 @@ def _common(role: str, service: str, image: str, model: Mapping[str, Any], direc
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
-        "networks": {"dn42": fixed},
         "volumes": [f"{directory}/services/{role}:/config:ro"],
         "logging": {"driver": "json-file", "options": {"max-size": "5m", "max-file": "2"}},
     }
@@ -88,13 +102,24 @@ def _merge_service(common: Dict[str, Any], special: Mapping[str, Any], role: str
     return merged
 
 
-def assemble(fragments: Mapping[str, str], services: Mapping[str, str], images: Mapping[str, str], model: Mapping[str, Any], directory: str, project: str, bridge: str) -> str:
+def assemble(
+    fragments: Mapping[str, str],
+    services: Mapping[str, str],
+    images: Mapping[str, str],
+    model: Mapping[str, Any],
+    directory: str,
+    project: str,
+    bridge: str,
+    egress: Collection[str] = (),
+) -> str:
     """The text of compose.yaml, equal for equal input.
 
-    fragments: {role: rendered templates/compose.yaml.j2}; services: {role: compose service}; images: {role: tag}.
-    Raises ComposeError.
+    fragments: {role: rendered templates/compose.yaml.j2}; services: {role: compose service}; images: {role: tag};
+    egress: roles that are on the Internet instead of in DN42. Raises ComposeError.
     """
     compose: Dict[str, Any] = {"name": project, "services": {}, "volumes": {}, "networks": {"dn42": network(model, bridge)}}
+    if any(role in egress for role in fragments):
+        compose["networks"][EGRESS_NETWORK] = egress_network(bridge)
     for role in sorted(fragments):
         try:
             fragment = yaml.safe_load(fragments[role]) or {}
@@ -104,7 +129,8 @@ def assemble(fragments: Mapping[str, str], services: Mapping[str, str], images: 
         for name, special in (fragment.get("services") or {services[role]: {}}).items():
             if name != services[role]:
                 raise ComposeError(f"the compose fragment of the service '{role}' describes '{name}' instead of '{services[role]}'")
-            common = _common(role, name, images[role], model, directory)
+            where = {"networks": {EGRESS_NETWORK: {}}} if role in egress else _in_dn42(role, model)
+            common = _common(role, name, images[role], where, directory)
             compose["services"][name] = _merge_service(common, special or {}, role)
     if not compose["volumes"]:
         del compose["volumes"]

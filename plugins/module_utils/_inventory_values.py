@@ -16,7 +16,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Iterable, Optional, Tuple, Union
 
 QUOTE_HINT = "put it in quotes: YAML read it as {kind}"
 
@@ -88,6 +88,25 @@ def integer(value: Any, low: int, high: int) -> int:
     if not low <= value <= high:
         raise BadValue(f"must be from {low} to {high}")
     return int(value)
+
+
+def number(value: Any, low: float, high: float, unit: str) -> float:
+    """A number in low..high, whole or not; a string of digits is accepted."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", value.strip()):
+        value = float(value.strip())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadValue(f"must be a number of {unit} from {low:g} to {high:g}; YAML read {kind_of(value)}")
+    if not low <= value <= high:
+        raise BadValue(f"must be from {low:g} to {high:g} {unit}")
+    return float(value)
+
+
+def one_of(value: Any, words: Iterable[str]) -> str:
+    """One of these words."""
+    known = list(words)
+    if not isinstance(value, str) or value.strip() not in known:
+        raise BadValue(f"must be one of {', '.join(known)}")
+    return value.strip()
 
 
 def port(value: Any) -> int:
@@ -170,3 +189,33 @@ def link_local(value: Any, interface: str) -> str:
     if address not in LINK_LOCAL or address == LINK_LOCAL.network_address:
         raise BadValue("must be a link-local address in fe80::/64, such as fe80::1")
     return str(address)
+
+
+def tunnel_ipv4(value: Any, other: ipaddress.IPv4Address) -> ipaddress.IPv4Interface:
+    """Our IPv4 address on a tunnel whose other end is `other`, with the length of the network that holds both.
+
+    Without a length it is the smallest such network; one larger than a /24 is taken for a mistake.
+    """
+    written = text(value)
+    plain, slash, length = written.partition("/")
+    address = ip_address(plain, 4)
+    if address == other:
+        raise BadValue("is the address of the other side; the two sides of a tunnel need different ones")
+    if slash and not re.fullmatch(r"[0-9]{1,2}", length):
+        raise BadValue("must be an address, with or without the length of the tunnel's network, such as 172.20.240.1/30")
+    bits = int(length) if slash else 32 - (int(address) ^ int(other)).bit_length()
+    if not 24 <= bits <= 31:
+        raise BadValue(f"is in no small network with {other}: the two sides need a network of their own, /24 to /31 (or leave both out and use the extended next hop)")
+    if not slash and bits < 31 and _ends_a_network(address, other, bits):
+        bits -= 1
+    interface = ipaddress.IPv4Interface(f"{address}/{bits}")
+    if other not in interface.network:
+        raise BadValue(f"is in a network without {other}, the other side")
+    if bits < 31 and address in (interface.network.network_address, interface.network.broadcast_address):
+        raise BadValue(f"is the first or last address of {interface.network}, which no host can have")
+    return interface
+
+
+def _ends_a_network(address: Any, other: Any, bits: int) -> bool:
+    network = ipaddress.IPv4Interface(f"{address}/{bits}").network
+    return bool({address, other} & {network.network_address, network.broadcast_address})

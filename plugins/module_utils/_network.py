@@ -18,7 +18,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.dn42.compose.plugins.module_utils import _dn42
+from ansible_collections.dn42.compose.plugins.module_utils import _dn42, _peering
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
@@ -26,7 +26,11 @@ NODE_NUMBER_LIMIT = 2047  # keeps them below 32768, where the kernel picks ports
 PEER_PORT_BASE = 20000  # DN42's custom: 2 and the last four digits of the peer's ASN
 DEFAULT_MTU = 1420
 SECRETS = frozenset(("preshared_key", "private_key", "dn42_router_private_key", "dn42_address_plan_store"))
-PEER_KEYS = frozenset(["name", "state", "asn", "description", "public_key", "preshared_key", "endpoint", "listen_port", "local_address", "peer_address", "mtu", "keepalive"])
+PEER_STATES = ("present", "shutdown", "absent")
+TUNNEL_KEYS = ("name", "state", "asn", "description", "public_key", "preshared_key", "endpoint", "listen_port", "local_address", "peer_address", "mtu", "keepalive")
+PEER_KEYS = frozenset(TUNNEL_KEYS) | _peering.SESSION_KEYS | _peering.POLICY_KEYS
+# BIRD 2.0 cannot restrict a control socket, and the looking glass gets no other one.
+BIRD_WITHOUT_RESTRICTED_SOCKET = "2.0"
 
 
 class Fault(NamedTuple):
@@ -121,19 +125,22 @@ def _read_peer(reader: _Reader, peer: Mapping[str, Any], key: str, own_asn: Opti
     for unknown in sorted(str(name) for name in peer if name not in PEER_KEYS):
         reader.fault(f"{key}.{unknown}", peer[unknown], f"is not an option of a peer (there are {', '.join(sorted(PEER_KEYS))})")
     name = reader.read(peer, "name", f"{key}.name", values.peer_name)
-    if peer.get("state", "present") not in ("present", "absent"):
-        reader.fault(f"{key}.state", peer["state"], "must be present or absent")
-    if peer.get("state") == "absent":
+    state = peer.get("state") or "present"
+    if state not in PEER_STATES:
+        reader.fault(f"{key}.state", state, "must be present, shutdown or absent")
+    if state == "absent":
         return None
     interface = interface_name("wg", name) if name else "wg-?"
     asn = reader.read(peer, "asn", f"{key}.asn", values.asn)
     if asn is not None and asn == own_asn:
         reader.fault(f"{key}.asn", peer["asn"], "is our own ASN; nodes of our own are connected by being in the inventory")
+    protocol = protocol_name("peer", name) if name else ""
     read = {
         "name": name,
+        "shutdown": state == "shutdown",
         "asn": asn,
         "interface": interface,
-        "protocol": protocol_name("peer", name) if name else None,
+        "protocol": protocol,
         "description": reader.read(peer, "description", f"{key}.description", values.text, default=None) or f"{name} (AS{asn})",
         "public_key": reader.read(peer, "public_key", f"{key}.public_key", values.wireguard_key),
         # The key itself stays in the inventory: the model is registered and may be printed.
@@ -141,7 +148,10 @@ def _read_peer(reader: _Reader, peer: Mapping[str, Any], key: str, own_asn: Opti
         "endpoint": _endpoint(reader, peer, key),
         "listen_port": reader.read(peer, "listen_port", f"{key}.listen_port", values.port, default=PEER_PORT_BASE + (asn or 0) % 10000),
         "local_address": reader.read(peer, "local_address", f"{key}.local_address", lambda value: values.link_local(value, interface), default_link_local(own_asn or 1)),
-        "peer_address": reader.read(peer, "peer_address", f"{key}.peer_address", lambda value: values.link_local(value, interface)),
+        "peer_address": reader.read(peer, "peer_address", f"{key}.peer_address", lambda value: values.link_local(value, interface), default=None),
+        **_peering.read_ipv4(reader, peer, key),
+        **_peering.check_session_options(reader, peer, key),
+        **_peering.read_policy(reader, peer, key),
         # IPv6 needs 1280; above 1420 a tunnel does not fit into a usual path of 1500.
         "mtu": reader.read(peer, "mtu", f"{key}.mtu", lambda value: values.integer(value, 1280, 1500), default=DEFAULT_MTU),
         "keepalive": reader.read(peer, "keepalive", f"{key}.keepalive", lambda value: values.integer(value, 0, 65535), default=0),
@@ -150,7 +160,9 @@ def _read_peer(reader: _Reader, peer: Mapping[str, Any], key: str, own_asn: Opti
         reader.fault(f"{key}.peer_address", peer.get("peer_address"), "is the address of our own side; the two sides of a tunnel need different ones")
     if '"' in read["description"] or "\n" in read["description"]:
         reader.fault(f"{key}.description", peer.get("description"), "must be one line without double quotes")
-    return read if len(reader.faults) == before else None
+    if len(reader.faults) > before:
+        return None
+    return {**read, "sessions": _peering.sessions(read, protocol, protocol_name("peer4", str(name)))}
 
 
 def _read_peers(reader: _Reader, host_vars: Mapping[str, Any], own_asn: Optional[int]) -> List[Dict[str, Any]]:
@@ -191,16 +203,58 @@ def _node_endpoint(reader: _Reader, host_vars: Mapping[str, Any]) -> Optional[st
     return reader.host
 
 
+def _none_or(low: int, high: int) -> Callable[[Any], int]:
+    """Reads a number in low..high, or 0 for none."""
+
+    def read(value: Any) -> int:
+        number = values.integer(value, 0, high)
+        if 0 < number < low:
+            raise values.BadValue(f"must be from {low} to {high}, or 0 for none")
+        return number
+
+    return read
+
+
 def _own_value(reader: _Reader, host_vars: Mapping[str, Any], name: str, read: Callable[[Any], Any], default: Any = MISSING) -> Any:
     return reader.read(host_vars, name, name, read, default)
+
+
+def _read_rtr_servers(reader: _Reader, host_vars: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    written = host_vars.get("dn42_router_rtr_servers") or []
+    if not isinstance(written, list):
+        reader.fault("dn42_router_rtr_servers", written, 'must be a list such as ["172.20.1.1:8082"]')
+        return []
+    if host_vars.get("dn42_router_roa") == "rtr" and not written:
+        reader.fault("dn42_router_rtr_servers", written, "names no server, and without one no route is valid: every route of every peer would be refused")
+    servers = [reader.read({"server": server}, "server", f"dn42_router_rtr_servers[{index}]", values.endpoint) for index, server in enumerate(written)]
+    return [{"host": server[0], "port": server[1], "is_name": not _is_address(server[0])} for server in servers if server]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
+def _check_bird(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
+    """Refuse by name what the node's BIRD does not have."""
+    services = host_vars.get("dn42_stack_services")
+    if str(host_vars.get("dn42_router_bird_version")) == BIRD_WITHOUT_RESTRICTED_SOCKET and (services is None or "looking_glass" in services):
+        problem = "has no control socket that may only ask, and the looking glass needs one: take looking_glass out of dn42_stack_services, or use a newer BIRD"
+        reader.fault("dn42_router_bird_version", host_vars["dn42_router_bird_version"], problem)
 
 
 def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> Dict[str, Any]:
     reader = _Reader(name, faults)
     asn = _own_value(reader, host_vars, "dn42_asn", values.asn)
+    _check_bird(reader, host_vars)
     return {
         "name": name,
         "asn": asn,
+        "region": _own_value(reader, host_vars, "dn42_router_region", _none_or(*_dn42.REGIONS), default=0),
+        "country": _own_value(reader, host_vars, "dn42_router_country", _none_or(1, 999), default=0),
+        "rtr_servers": _read_rtr_servers(reader, host_vars),
         "endpoint": _node_endpoint(reader, host_vars),
         "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
         "peers": _read_peers(reader, host_vars, asn),
@@ -292,12 +346,12 @@ def _internal_tunnel(node: Mapping[str, Any], other: Mapping[str, Any], key: Opt
     }
 
 
-def _tunnel(link: Mapping[str, Any], allowed_ips: List[str]) -> Dict[str, Any]:
+def _tunnel(link: Mapping[str, Any], addresses: List[str], allowed_ips: List[str]) -> Dict[str, Any]:
     return {
         "name": link["interface"],
         "listen_port": link["listen_port"],
         "mtu": link["mtu"],
-        "addresses": [f"{link['local_address']}/64"],
+        "addresses": addresses,
         "peer": {
             "public_key": link["public_key"],
             "endpoint": link["endpoint"],
@@ -325,6 +379,18 @@ def _check_links(name: str, links: List[Mapping[str, Any]], own_key: Optional[st
         ports[link["listen_port"]] = link["name"]
         if own_key and link["public_key"] == own_key:
             faults.append(Fault(name, f"peer {link['name']}: public_key", link["public_key"], "is this node's own public key; ask the peer for theirs"))
+    return faults
+
+
+def _check_tunnel_ipv4(name: str, peers: List[Mapping[str, Any]], own: List[str]) -> List[Fault]:
+    """Packets from outside with an address of ours are dropped, and BGP's would be among them."""
+    faults = []
+    for peer in peers:
+        network = ipaddress.ip_interface(peer["local_ipv4"]).network if peer["local_ipv4"] else None
+        clash = next((prefix for prefix in own if network and network.overlaps(ipaddress.ip_network(prefix))), None)
+        if clash:
+            problem = f"is in {clash}, which is ours, and packets from a peer with such addresses are dropped; use a transfer network, or the extended next hop without peer_ipv4"
+            faults.append(Fault(name, f"peer {peer['name']}: local_ipv4", peer["local_ipv4"], problem))
     return faults
 
 
@@ -357,6 +423,10 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         "bridge_gateway": _on_link(plan[node["name"]], "gateway"),
         "aggregates": {family: list(aggregates.get(family) or []) for family in ("ipv4", "ipv6")},
         "dn42_prefixes": _dn42.PREFIXES,
+        "origin_communities": [value for value in (node["region"], _dn42.COUNTRY_BASE + node["country"] if node["country"] else 0) if value],
+        "path_groups": [group._asdict() for group in _dn42.PATH_GROUPS],
+        "crypto_wireguard": _dn42.CRYPTO_WIREGUARD,
+        "rtr_servers": node["rtr_servers"],
         "route_filters": {family: [filter_._asdict() for filter_ in filters] for family, filters in _dn42.ROUTE_FILTERS.items()},
         "nodes": [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"]} for name in sorted(nodes)],
         "peers": node["peers"],
@@ -364,7 +434,8 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         # The ports of all tunnels, also of those whose other end has no key yet.
         "listen_ports": sorted(link["listen_port"] for link in [*node["peers"], *internal]),
         "tunnels": sorted(
-            [_tunnel(peer, _dn42.TUNNEL_PREFIXES) for peer in node["peers"]] + [_tunnel(link, _dn42.INTERNAL_TUNNEL_PREFIXES) for link in known],
+            [_tunnel(peer, _peering.tunnel_addresses(peer), _peering.allowed_ips(peer)) for peer in node["peers"]]
+            + [_tunnel(link, [f"{link['local_address']}/64"], _dn42.INTERNAL_TUNNEL_PREFIXES) for link in known],
             key=lambda tunnel: tunnel["name"],
         ),
     }
@@ -387,6 +458,7 @@ def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], a
     _check_numbers(nodes)
     models = {name: _build_node(nodes[name], nodes, plan, public_keys, aggregates) for name in nodes}
     faults = [fault for name, model in models.items() for fault in _check_links(name, [*model["peers"], *model["internal"]], public_keys.get(name))]
+    faults += [fault for name, model in models.items() for fault in _check_tunnel_ipv4(name, model["peers"], model["aggregates"]["ipv4"])]
     if faults:
         raise InventoryFaults(faults)
     return models

@@ -8,7 +8,7 @@ A service role has no tasks. `stack` finds it by name, so that adding a service 
 
     defaults/main.yml              its options
     meta/argument_specs.yml        the reference of its options
-    meta/service.yml               service, check, reload, secrets (see ServiceRole)
+    meta/service.yml               service, check, reload, secrets, egress (see ServiceRole)
     templates/compose.yaml.j2      what is special about its container
     templates/config/**.j2         its configuration, mounted at /config/current
     templates/secrets.json.j2      optional: {file name: content} of its secret files, mounted at /secrets
@@ -44,6 +44,7 @@ class ServiceRole:
     check_capabilities: what they need beyond nothing, in a network namespace of their own.
     reload: commands run in the running container after `current` was switched.
     secrets_owner: numeric user id that owns the secret files, None where there are none.
+    egress: it talks to the Internet and is not in DN42: no address of the node's block, another network.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ServiceRole:
     reload: Tuple[Tuple[str, ...], ...] = ()
     secrets_owner: Optional[int] = None
     secrets_kept: Tuple[str, ...] = ()
+    egress: bool = False
     defaults: Dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -98,6 +100,12 @@ def _commands(value: Any, path: Path) -> Tuple[Tuple[str, ...], ...]:
     return tuple(tuple(str(word) for word in command) for command in value)
 
 
+def _switch(value: Any, path: Path) -> bool:
+    if not isinstance(value, bool):
+        raise ServiceRoleError(f"{path}: egress is true or false, not {value!r}")
+    return value
+
+
 def find(name: str, search: Iterable[str]) -> Path:
     """The directory of a role: this collection's, else one of the directories in `search`."""
     for root in [COLLECTION_ROLES, *map(Path, search)]:
@@ -126,6 +134,7 @@ def load(name: str, search: Iterable[str] = ()) -> ServiceRole:
         reload=_commands(meta.get("reload") or [], meta_file),
         secrets_owner=secrets.get("owner"),
         secrets_kept=tuple(secrets.get("keep") or ()),
+        egress=_switch(meta.get("egress", False), meta_file),
         defaults=role_defaults(path),
     )
 

@@ -119,6 +119,29 @@ def test_a_peer_that_leaves_needs_only_its_name() -> None:
     assert build(network("fra1", fra1=[{"name": "p3", "state": "absent"}]))["fra1"]["peers"] == []
 
 
+IPV4_ON_TUNNEL = {"peer_ipv4": "172.20.240.2", "local_ipv4": "172.20.240.1"}
+
+
+def test_a_tunnel_has_the_ipv4_address_that_was_agreed_on() -> None:
+    tunnel = build(network("fra1", fra1=[{**PEER, **IPV4_ON_TUNNEL}]))["fra1"]["tunnels"][0]
+    assert tunnel["addresses"] == ["fe80::1/64", "172.20.240.1/30"]
+    assert not any("/32" in prefix for prefix in tunnel["peer"]["allowed_ips"])
+    outside = {"peer_ipv4": "192.168.5.2", "local_ipv4": "192.168.5.1"}
+    assert "192.168.5.2/32" in build(network("fra1", fra1=[{**PEER, **outside}]))["fra1"]["tunnels"][0]["peer"]["allowed_ips"]
+
+
+def test_ipv4_of_a_tunnel_cannot_be_ours() -> None:
+    """The packet filter drops what comes from a peer with such addresses."""
+    with pytest.raises(_network.InventoryFaults, match="which is ours"):
+        build(network("fra1", fra1=[{**PEER, "peer_ipv4": "172.23.255.61", "local_ipv4": "172.23.255.62"}]))
+
+
+def test_a_peer_in_shutdown_has_its_tunnel() -> None:
+    running, down = (build(network("fra1", fra1=[{**PEER, "state": state}]))["fra1"] for state in ("present", "shutdown"))
+    assert running["tunnels"] == down["tunnels"]
+    assert [model["peers"][0]["shutdown"] for model in (running, down)] == [False, True]
+
+
 def test_a_peer_with_our_own_key_is_refused() -> None:
     with pytest.raises(_network.InventoryFaults, match="own public key"):
         build(network("fra1", fra1=[{**PEER, "public_key": KEYS["fra1"]}]))
@@ -165,7 +188,7 @@ WRONG_PEERS = [
     ({"listen_port": 70000}, "dn42_peers[0].listen_port = 70000", "1 to 65535"),
     ({"mtu": 1200}, "dn42_peers[0].mtu = 1200", "1280 to 1500"),
     ({"mtu": "big"}, "dn42_peers[0].mtu = 'big'", "whole number"),
-    ({"state": "gone"}, "dn42_peers[0].state = 'gone'", "present or absent"),
+    ({"state": "gone"}, "dn42_peers[0].state = 'gone'", "present, shutdown or absent"),
     ({"peer_v6": "fe80::2"}, "dn42_peers[0].peer_v6 = 'fe80::2'", "not an option of a peer"),
     ({"description": 'a "quoted" one'}, "dn42_peers[0].description", "double quotes"),
 ]

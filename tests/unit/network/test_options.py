@@ -29,7 +29,7 @@ def faults(**variables: Any) -> list[str]:
         ("dn42_stack_services", {"a": 1}, "list"),
         ("dn42_router_import_limits", 9000, "do you mean dn42_router_import_limit?"),
         ("dn42_peer", [], "do you mean dn42_peers?"),
-        ("dn42_router_colour", "red", "dn42_router_import_limit"),
+        ("dn42_router_shape", "round", "dn42_router_import_limit"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_would_be_right(name: str, value: Any, why: str) -> None:

@@ -21,11 +21,11 @@ MODEL = {
 }
 
 
-def assemble(fragments: dict[str, str], model: dict[str, Any] | None = None) -> str:
+def assemble(fragments: dict[str, str], model: dict[str, Any] | None = None, egress: tuple[str, ...] = ()) -> str:
     """compose.yaml of services that are called like their roles."""
     services = {role: role for role in fragments}
     images = {role: f"dn42-{role}:0" for role in fragments}
-    return _compose.assemble(fragments, services, images, model or MODEL, "/opt/dn42", "dn42", "br-dn42")
+    return _compose.assemble(fragments, services, images, model or MODEL, "/opt/dn42", "dn42", "br-dn42", egress)
 
 
 def test_every_service_gets_its_fixed_addresses_and_the_hardening() -> None:
@@ -65,3 +65,17 @@ def test_a_fragment_cannot_loosen_what_all_have_in_common(setting: str) -> None:
 def test_a_service_without_an_address_is_refused_with_what_to_do() -> None:
     with pytest.raises(_compose.ComposeError, match="dn42_address_plan_extra_offsets"):
         assemble({"mail": ""})
+
+
+def test_a_service_on_the_internet_is_hardened_and_not_in_dn42() -> None:
+    compose = yaml.safe_load(assemble({"dns": "", "fetcher": ""}, egress=("fetcher",)))
+    fetcher = compose["services"]["fetcher"]
+    assert fetcher["networks"] == {"egress": {}}
+    assert "dns" not in fetcher, "the resolver in DN42 is out of its reach"
+    assert (fetcher["read_only"], fetcher["cap_drop"]) == (True, ["ALL"])
+    assert list(compose["services"]["dns"]["networks"]) == ["dn42"]
+    assert compose["networks"]["egress"]["driver_opts"]["com.docker.network.bridge.name"] == "br-dn42-egress"
+
+
+def test_without_such_a_service_there_is_no_way_out() -> None:
+    assert list(yaml.safe_load(assemble({"dns": ""}))["networks"]) == ["dn42"]

@@ -39,6 +39,15 @@ def interface_problems(config: Path, present: set[str]) -> list[str]:
     return [f"missing interfaces: {' '.join(missing)}"] if missing else []
 
 
+def remarks(status: Path) -> list[str]:
+    """What an operator should know of a router that does its work: that there is no ROA data, for one."""
+    try:
+        problem = json.loads(status.read_bytes())["problems"].get("roa")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [f"roa: {problem}"] if problem else []
+
+
 def bird_problems() -> list[str]:
     """What is wrong with BIRD."""
     try:
@@ -52,7 +61,7 @@ def main() -> int:
     """0: healthy. 1: not, with the reasons on standard output."""
     present = {name for _index, name in socket.if_nameindex()}
     problems = bird_problems() + keeper_problems(STATUS, time.time()) + interface_problems(CONFIG, present)
-    print("; ".join(problems) or "healthy")
+    print("; ".join([*(problems or ["healthy"]), *remarks(STATUS)]))
     return 1 if problems else 0
 
 

@@ -28,6 +28,7 @@ from .plan import (
     plan_routes,
     plan_tunnel,
 )
+from .roa import RoaFiles
 from .system import CommandError, System, sha256, sysctl_problem, write_json
 
 CONFIG = Path("/config/current/tunnels.json")
@@ -59,6 +60,7 @@ class Keeper:
         self._problems: dict[str, str | None] = {}
         self._tunnels: dict[str, dict[str, Any]] = {}
         self._memos: dict[str, endpoints.Memo] = {}
+        self._roa = RoaFiles()
         self._soon = 0
         self._began = 0.0
         self._told = True
@@ -77,6 +79,8 @@ class Keeper:
         self._told = False
         if told:
             self._read_config()
+        # Before BIRD may start, and whatever the namespace is like.
+        self._guard("roa", self._keep_roa)
         pending = False
         try:
             names = [tunnel.name for tunnel in self._desired.tunnels] if self._desired else []
@@ -119,6 +123,10 @@ class Keeper:
         self._system.load_nftables(NFTABLES)
         self._nftables_hash = digest
         log(f"nftables: {digest[:12]} loaded")
+
+    def _keep_roa(self) -> None:
+        """Give BIRD the ROAs that were fetched."""
+        self._roa.keep(bird_may_be_down=not READY.exists(), log=lambda text: log(f"roa: {text}"))
 
     def _keep_bridge(self, observed: Observed) -> None:
         """Gateway addresses, no default route; then BIRD may start."""
@@ -254,15 +262,18 @@ class Keeper:
                 "written": int(time.time()),
                 "configuration": self._config_hash,
                 "nftables": self._nftables_hash,
+                "roa": self._roa.status(),
                 "problems": {what: error for what, error in self._problems.items() if error},
                 "tunnels": self._tunnels,
             },
         )
 
     def _restore(self) -> None:
-        """Remember which endpoints an earlier keeper had put into effect."""
+        """Remember which endpoints and ROAs an earlier keeper had put into effect."""
         try:
-            tunnels = json.loads(STATUS.read_bytes())["tunnels"]
+            status = json.loads(STATUS.read_bytes())
+            tunnels = status["tunnels"]
+            self._roa.loaded = status["roa"]["loaded"]
             self._tunnels = {name: {**self._state(name), **state} for name, state in tunnels.items()}
             self._memos = {name: endpoints.Memo(declared=state.get("endpoint")) for name, state in tunnels.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -52,7 +52,8 @@ def run(argv: Sequence[str], timeout: float = COMMAND_SECONDS) -> str:
     except OSError as error:
         raise CommandError(f"{argv[0]}: {error.strerror}") from error
     if result.returncode != 0:
-        said = " ".join(result.stderr.split()) or f"exit code {result.returncode}"
+        # birdc tells what BIRD refuses on standard output.
+        said = " ".join((result.stderr.strip() or result.stdout).split()) or f"exit code {result.returncode}"
         raise CommandError(f"{argv[0]}: {KEY_TEXT.sub('(key)', said)}")
     return result.stdout
 

@@ -1,0 +1,61 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""BIRD in the versions that Debian has, unpacked beside the checkout; nothing is installed on the machine."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = (Path(__file__).resolve().parents[3] / ".cache" / "birds").resolve()
+
+
+@dataclass(frozen=True)
+class Release:
+    """A BIRD of one of Debian's suites."""
+
+    suite: str
+    package: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """Root file system to run it in."""
+        return CACHE / self.suite
+
+
+# The default is what the router's image has.
+DEFAULT = "2.17"
+RELEASES = {
+    "2.0": Release("bookworm", "bird2"),
+    "2.17": Release("trixie", "bird2"),
+    # The lists of a suite that never ends may be older than they say; they are signed all the same.
+    "3": Release("sid", "bird3", ('--aptopt=Acquire::Check-Valid-Until "false"',)),
+}
+
+
+def root(version: str = DEFAULT) -> Path:
+    """The root file system with that BIRD, unpacked when it is missing."""
+    release = RELEASES[version]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f"{release.suite}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (release.root / "complete").exists():
+            _unpack(release)
+    return release.root
+
+
+def _unpack(release: Release) -> None:
+    subprocess.run(["rm", "-rf", "--one-file-system", str(release.root)], check=True)
+    command = ["unshare", "--mount", "mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--include={release.package},libc-bin", "--dpkgopt=path-exclude=/usr/share/*"]
+    made = subprocess.run([*command, *release.options, release.suite, str(release.root)], check=False, capture_output=True, text=True, timeout=600)
+    if made.returncode != 0:
+        raise RuntimeError(f"cannot unpack {release.package} of {release.suite}:\n{made.stderr}")
+    for name in ("bin", "lib", "lib64", "sbin"):  # what the package base-files would do
+        link = release.root / name
+        if not link.exists() and (release.root / "usr" / name).exists():
+            link.symlink_to(f"usr/{name}")
+    (release.root / "run").mkdir(exist_ok=True)
+    (release.root / "complete").touch()
