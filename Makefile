@@ -44,9 +44,9 @@ demo: setup ## Build the lab, deploy two nodes that peer with a foreign network,
 
 test: setup ## Lint, unit tests, and everything on real hosts in the lab
 	@$(MAKE) lint
+	@$(MAKE) policy
 	@$(MAKE) unit
 	@$(MAKE) stores
-	@$(MAKE) policy
 	@$(MAKE) molecule
 
 test-full: export DN42_TEST_ROUNDS := 10

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import birds
+from network_probe import Age
 
 # Ends a process together with the one that started it.
 MORTAL = ("setpriv", "--pdeathsig", "KILL")
@@ -182,10 +183,10 @@ class Router:
                 return " ".join(words[5:]) if words[3] == "up" else " ".join([words[3], *words[5:]])
         return ""
 
-    def since(self, protocol: str) -> str:
+    def since(self, protocol: str) -> Age:
         """When a protocol got into its state."""
-        line = next(line for line in self.birdc("show protocols").splitlines() if line.split()[:1] == [protocol])
-        return line.split()[4]
+        words = next(line.split() for line in self.birdc("show protocols").splitlines() if line.split()[:1] == [protocol])
+        return Age(words[3], words[4])
 
     def wait_established(self, *protocols: str) -> None:
         """Wait for sessions."""
