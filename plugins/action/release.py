@@ -153,6 +153,8 @@ class ActionModule(ActionBase):
             "check": [list(command) for command in role.check],
             "check_capabilities": list(role.check_capabilities),
             "reload": [list(command) for command in role.reload],
+            "before_recreate": [list(command) for command in role.before_recreate],
+            "recreate_failed": [list(command) for command in role.recreate_failed],
             "secrets": {
                 "owner": role.secrets_owner,
                 "keep": list(role.secrets_kept),

@@ -36,6 +36,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
 
+COMPOSE_HASH_LABEL = "com.docker.compose.config-hash"  # what Compose itself compares
 KEPT_RELEASES = 3
 LOCK_WAIT = 60.0  # seconds; another controller's release takes about this long at most
 TEXT_LIMIT = 1 << 20  # bytes; a larger file is not shown in a diff
@@ -62,6 +63,8 @@ class Service:
         self.check: List[List[str]] = declared["check"]
         self.check_capabilities: List[str] = declared["check_capabilities"]
         self.reload: List[List[str]] = declared["reload"]
+        self.before_recreate: List[List[str]] = declared["before_recreate"]
+        self.recreate_failed: List[List[str]] = declared["recreate_failed"]
         self.secrets: Dict[str, Any] = declared["secrets"]
         self.directory = directory / "services" / role
         self.secrets_directory = directory / "secrets" / role
@@ -254,14 +257,27 @@ class Node:
         if network:
             found.append(network)
         containers = self.containers()
+        outdated: List[str] = []
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             found.append({"what": "compose.yaml", "file": "compose.yaml", "before": read_text(self.directory / "compose.yaml")})
+        else:
+            outdated = [service.role for service in self._outdated(containers)]
         for service in self.services:
-            found += self._service_changes(service, containers.get(service.container))
+            found += self._service_changes(service, containers.get(service.container), service.role in outdated)
         found += [{"what": f"service {name} leaves"} for name in self.orphans()]
         return found
 
-    def _service_changes(self, service: Service, container: Optional[Dict[str, Any]]) -> Iterator[Dict[str, Any]]:
+    def _outdated(self, containers: Dict[str, Dict[str, Any]]) -> List[Service]:
+        """Services whose container runs but was made from another definition than compose.yaml has: Compose makes it anew."""
+        running = [service for service in self.services if containers.get(service.container, {}).get("State", {}).get("Running")]
+        if not running:
+            return []
+        _code, out, _err = self.run([str(self.docker), "compose", "--project-directory", str(self.directory), "config", "--hash", "*"])
+        hashes = dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+        # Without an answer nothing is known, and nothing is said.
+        return [service for service in running if hashes.get(service.name) not in (None, containers[service.container]["Config"]["Labels"].get(COMPOSE_HASH_LABEL))]
+
+    def _service_changes(self, service: Service, container: Optional[Dict[str, Any]], outdated: bool) -> Iterator[Dict[str, Any]]:
         differing = service.differing(service.current)
         for name in differing:
             before = service.directory / "current" / name
@@ -274,6 +290,8 @@ class Node:
             yield {"what": f"container {service.container} is not running ({container['State']['Status']})"}
         elif container["Config"]["Image"] != service.image:
             yield {"what": f"container {service.container} runs {container['Config']['Image']} instead of {service.image}"}
+        elif outdated:
+            yield {"what": f"container {service.container} was made from another definition"}
         elif not differing and service.current != service.release:
             yield {"what": f"{service.role}: current is not the declared release"}
         elif not differing and not self.is_loaded(service, container):
@@ -426,13 +444,23 @@ class Node:
 
     def _up(self) -> List[str]:
         """Let Compose create, recreate and remove containers, of the services whose definition changed and no others."""
-        before = {name: item["Id"] for name, item in self.containers().items()}
+        containers = self.containers()
+        before = {name: item["Id"] for name, item in containers.items()}
+        outdated = self._outdated(containers)
+        self._exec_all(outdated, "before_recreate")
         command = [str(self.docker), "compose", "--ansi", "never", "--project-directory", str(self.directory)]
         command += ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"]
         code, out, err = self.run(command)
         if code != 0:
+            self._exec_all(outdated, "recreate_failed")
             raise ReleaseError(f"`docker compose up` failed in {self.directory}:\n{(out + err).strip()}")
         return [f"container {name} started" for name, item in sorted(self.containers().items()) if before.get(name) != item["Id"]]
+
+    def _exec_all(self, services: List[Service], step: str) -> None:
+        """Run a service's commands of a step in its container. That they fail stops nothing: the container's end is near anyway."""
+        for service in services:
+            for command in getattr(service, step):
+                self.run([str(self.docker), "exec", service.container, *command])
 
     def _running_on(self) -> List[Service]:
         """Services whose container runs the declared image already, and that Compose probably leaves alone."""

@@ -34,6 +34,8 @@ def declared(directory: Path, files: dict[str, str], release: str = "r1", **secr
                 "check": [],
                 "check_capabilities": [],
                 "reload": [],
+                "before_recreate": [],
+                "recreate_failed": [],
                 "secrets": {
                     "owner": os.getuid(),
                     "keep": ["private.key"],
