@@ -43,8 +43,7 @@ class ServiceRole:
     check: commands run in the image before a release counts, `{release}` stands for releases/<hash>.
     check_capabilities: what they need beyond nothing, in a network namespace of their own.
     reload: commands run in the running container after `current` was switched.
-    before_recreate: commands run in the running container before Compose removes it to make it anew, as after an image upgrade.
-    recreate_failed: commands run in it when Compose then did not do so.
+    before_recreate: commands run in a running container that is about to be replaced, and only then.
     secrets_owner: numeric user id that owns the secret files, None where there are none.
     egress: it talks to the Internet and is not in DN42: no address of the node's block, another network.
     """
@@ -56,7 +55,6 @@ class ServiceRole:
     check_capabilities: Tuple[str, ...] = ()
     reload: Tuple[Tuple[str, ...], ...] = ()
     before_recreate: Tuple[Tuple[str, ...], ...] = ()
-    recreate_failed: Tuple[Tuple[str, ...], ...] = ()
     secrets_owner: Optional[int] = None
     secrets_kept: Tuple[str, ...] = ()
     egress: bool = False
@@ -100,7 +98,7 @@ def _read_yaml(path: Path) -> Dict[str, Any]:
 
 def _commands(value: Any, path: Path) -> Tuple[Tuple[str, ...], ...]:
     if not isinstance(value, list) or not all(isinstance(command, list) for command in value):
-        raise ServiceRoleError(f"{path}: check, reload, before_recreate and recreate_failed are lists of commands, each a list of words")
+        raise ServiceRoleError(f"{path}: check, reload and before_recreate are lists of commands, each a list of words")
     return tuple(tuple(str(word) for word in command) for command in value)
 
 
@@ -137,7 +135,6 @@ def load(name: str, search: Iterable[str] = ()) -> ServiceRole:
         check_capabilities=tuple(str(name) for name in meta.get("check_capabilities") or ()),
         reload=_commands(meta.get("reload") or [], meta_file),
         before_recreate=_commands(meta.get("before_recreate") or [], meta_file),
-        recreate_failed=_commands(meta.get("recreate_failed") or [], meta_file),
         secrets_owner=secrets.get("owner"),
         secrets_kept=tuple(secrets.get("keep") or ()),
         egress=_switch(meta.get("egress", False), meta_file),
