@@ -110,6 +110,9 @@ host:
   returned: success
   type: dict
   contains:
+    recorded:
+      description: Whether M(dn42.compose.host_record) has written down how the host was before it became a node.
+      type: bool
     architecture:
       description: The machine's architecture as the kernel names it.
       type: str
@@ -234,7 +237,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _host
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
@@ -498,6 +501,7 @@ class Facts:
         firewalld = self.firewalld()
         kept = _host.parse_accept_ra(read_text(_host.ACCEPT_RA_FILE))
         return {
+            "recorded": os.path.exists(_found_host.RECORD),
             "architecture": platform.machine(),
             "python": platform.python_version(),
             "distribution": _host.parse_os_release(read_text("/etc/os-release")),
