@@ -11,20 +11,21 @@ from typing import Any, Dict, Optional
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _address_inventory as inventory
-from ansible_collections.dn42.compose.plugins.module_utils._action import NODES_GROUP, node_variables
+from ansible_collections.dn42.compose.plugins.module_utils._action import LEAVING, NODES_GROUP, node_variables
 
 
 class ActionModule(ActionBase):
     """Runs the module where the task is delegated to, which is the controller."""
 
-    _VALID_ARGS = frozenset(("pools", "offsets", "extra_holders", "release", "renumber", "reuse_held", "profile", "domain", "store", "path", "adopt_network"))
+    _VALID_ARGS = frozenset(("pools", "offsets", "extra_holders", "release", "renumber", "reuse_held", "profile", "domain", "store", "path", "adopt_network", "leaving"))
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Answer with the result of the module `address_blocks`."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         nodes = node_variables(task_vars)
-        if not nodes:
+        leaving = [str(name) for name in self._task.args.get("leaving") or []]
+        if not nodes and not task_vars.get(LEAVING):
             raise AnsibleActionFail(f"the inventory has no host in the group {NODES_GROUP}; put every node into it")
         for name, variables in nodes.items():
             variables[inventory.FACTS] = task_vars["hostvars"][name].get(inventory.FACTS)
@@ -32,5 +33,12 @@ class ActionModule(ActionBase):
         if faults:
             raise AnsibleActionFail("\n  ".join([f"The nodes do not agree on {len(faults)} of the address plan's variables; nothing was touched:", *map(str, faults)]))
         options = inventory.options(self._task.args, nodes)
-        result.update(self._execute_module(module_name="dn42.compose.address_blocks", module_args=options, task_vars=task_vars))
+        answer = self._execute_module(module_name="dn42.compose.address_blocks", module_args=options, task_vars=task_vars)
+        released = inventory.held_by(leaving, answer.get("held") or [])
+        if released:
+            changed = bool(answer.get("changed"))
+            options["release"] = {**(options.get("release") or {}), **released}
+            answer = self._execute_module(module_name="dn42.compose.address_blocks", module_args=options, task_vars=task_vars)
+            answer["changed"] = changed or bool(answer.get("changed"))
+        result.update(answer)
         return result

@@ -44,7 +44,7 @@ def keys_text(keys: Mapping[str, str]) -> str:
 class ActionModule(ActionBase):
     """Merge the keys of this run's nodes into the file. Runs on the controller alone."""
 
-    _VALID_ARGS = frozenset(("path", "result"))
+    _VALID_ARGS = frozenset(("path", "result", "forget"))
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Answer with `public_keys`: {node: key} of all nodes that ever had one."""
@@ -52,7 +52,8 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         path = Path(str(self._task.args["path"]))
         before = read_keys(path)
-        keys = {**before, **self._reported(task_vars)}
+        forgotten = [str(name) for name in self._task.args.get("forget") or []]
+        keys = {name: key for name, key in {**before, **self._reported(task_vars)}.items() if name not in forgotten}
         changed = keys != before
         if changed and not self._task.check_mode:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,11 +65,11 @@ class ActionModule(ActionBase):
 
     def _reported(self, task_vars: Mapping[str, Any]) -> Dict[str, str]:
         """The keys that this run's nodes told, from the result that was registered under the name `result`."""
-        name = self._task.args["result"]
+        name = self._task.args.get("result")
         found = {}
         for host in task_vars["ansible_play_hosts"]:
             hostvars = task_vars["hostvars"][host]
-            key = hostvars[name].get("public_key") if name in hostvars else None
+            key = hostvars[name].get("public_key") if name and name in hostvars else None
             if key:
                 found[str(host)] = str(key)
         return found

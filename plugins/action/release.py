@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import socket
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -31,6 +33,16 @@ from ansible_collections.dn42.compose.plugins.module_utils._action import load_s
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _shut_down(model: Mapping[str, Any]) -> List[str]:
+    """BIRD's names of the sessions that the release shuts down on purpose."""
+    return sorted(session["protocol"] for peer in model.get("peers") or [] if peer.get("shutdown") for session in peer["sessions"])
+
+
+def operator() -> str:
+    """Who runs this on which controller, for the node's history."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 class Rendered(NamedTuple):
@@ -76,20 +88,21 @@ class ActionModule(ActionBase):
             result["diff"] = self._diff(found, rendered, compose)
         if answer.get("failed") or not found or self._task.check_mode:
             return result
-        result.update(self._apply(declared, rendered, compose, task_vars))
+        result.update(self._apply(declared, rendered, compose, result["changes"], task_vars))
         return result
 
     def _node(self, args: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         return self._execute_module(module_name="dn42.compose.release", module_args=args, task_vars=task_vars)
 
-    def _apply(self, declared: Dict[str, Any], rendered: List[Rendered], compose: bytes, task_vars: Dict[str, Any]) -> Dict[str, Any]:
+    def _apply(self, declared: Dict[str, Any], rendered: List[Rendered], compose: bytes, what: List[str], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         entries: List[Tuple[str, bytes, int]] = [("compose.yaml", compose, 0o644)]
         for part in rendered:
             entries += [(f"services/{part.role.name}/{name}", content, 0o644) for name, content in part.files.items()]
             entries += [(f"secrets/{part.role.name}/{name}", content, 0o400) for name, content in part.secrets.items()]
         try:
             archive = send_bytes(self, service_role.archive(entries), "release.tar.gz")
-            return self._node({"operation": "apply", "declared": declared, "archive": archive}, task_vars)
+            request = {"operation": "apply", "declared": declared, "archive": archive, "who": operator(), "what": what}
+            return self._node(request, task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
@@ -136,6 +149,15 @@ class ActionModule(ActionBase):
             "compose_sha256": _sha256(compose),
             "network": _compose.network(args["model"], args["bridge"]),
             "renumber": boolean(args.get("renumber", False)),
+            "networks": _compose.network_names(any(part.role.egress for part in rendered)),
+            "tunnels": sorted(tunnel["name"] for tunnel in args["model"].get("tunnels") or []),
+            "removal": {"limit": int(args.get("removal_limit", 50)), "allowed": boolean(args.get("allow_removal", False))},
+            "confirm": {
+                "seconds": int(args.get("confirm_seconds", 180)),
+                "lost_sessions": int(args.get("lost_sessions", 0)),
+                "lost_routes": int(args.get("lost_routes", 50)),
+                "expected_down": _shut_down(args["model"]),
+            },
             "services": {part.role.name: self._declared_service(part, args) for part in rendered},
         }
 
@@ -153,6 +175,7 @@ class ActionModule(ActionBase):
             "check": [list(command) for command in role.check],
             "check_capabilities": list(role.check_capabilities),
             "reload": [list(command) for command in role.reload],
+            "before_recreate": [list(command) for command in role.before_recreate],
             "secrets": {
                 "owner": role.secrets_owner,
                 "keep": list(role.secrets_kept),

@@ -19,6 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
 
 NODES_GROUP = "dn42_nodes"
+LEAVING = "__dn42_leaving"  # a fact of the playbook remove: the names of the nodes that leave in this run
 
 
 def role_search_path(task_vars: Mapping[str, Any]) -> List[str]:
@@ -57,13 +58,15 @@ def send_bytes(action: ActionBase, content: bytes, name: str) -> str:
 
 
 def node_variables(task_vars: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
-    """{node: its variables of ours} of every node of the inventory, whatever `--limit` says.
+    """{node: its variables of ours} of every node of the inventory that stays, whatever `--limit` says.
 
     Only variables of our own are templated, so that a fault in a foreign variable of a host cannot stop us.
     """
     hostvars = task_vars["hostvars"]
     nodes = {}
     for name in task_vars["groups"].get(NODES_GROUP) or []:
+        if name in (task_vars.get(LEAVING) or []):
+            continue
         host = hostvars[name]
         nodes[str(name)] = {str(variable): host[variable] for variable in host if str(variable).startswith("dn42_") or variable == "ansible_host"}
     return nodes

@@ -55,6 +55,15 @@ def differences(nodes: Variables) -> List[Fault]:
     return faults
 
 
+def held_by(names: Iterable[str], held: Iterable[Mapping[str, Any]]) -> Dict[str, List[str]]:
+    """{holder: the prefixes it holds} of these names, as a release names them; `held` is what the module answered."""
+    prefixes: Dict[str, List[str]] = {}
+    for block in held:
+        if block["holder"] in names:
+            prefixes.setdefault(block["holder"], []).append(block["prefix"])
+    return prefixes
+
+
 def _store(store: Any, path: Any) -> Any:
     """The store, a file at the role's path unless it says otherwise."""
     if isinstance(store, Mapping) and store.get("kind", "file") == "file" and not store.get("path"):

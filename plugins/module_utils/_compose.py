@@ -12,7 +12,7 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, Mapping
+from typing import Any, Collection, Dict, List, Mapping
 
 import yaml
 
@@ -58,6 +58,11 @@ def egress_network(bridge: str) -> Dict[str, Any]:
         "driver": "bridge",
         "driver_opts": {"com.docker.network.bridge.name": f"{bridge}-egress", "com.docker.network.bridge.enable_icc": "false"},
     }
+
+
+def network_names(egress: bool) -> List[str]:
+    """Names of the Docker networks of a node; egress: whether a service of it talks to the Internet."""
+    return ["dn42", "dn42-egress"] if egress else ["dn42"]
 
 
 def _in_dn42(role: str, model: Mapping[str, Any]) -> Dict[str, Any]:

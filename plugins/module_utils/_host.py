@@ -567,3 +567,9 @@ def table(host: Host, wanted: Mapping[str, Any] | None) -> list[str]:
 def report(name: str, found: Iterable[str], notices: Iterable[str]) -> list[str]:
     """Return problems and notices of one host for a list of all hosts."""
     return [f"{name}: {text}" for text in found] + [f"{name}, to know: {text}" for text in notices]
+
+
+def judge(host: Host, wanted: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return problems, notices, report and table of a host for a wanted node. Raises ValueError as problems() does."""
+    found, notices = problems(host, wanted), warnings(host, wanted)
+    return {"problems": found, "notices": notices, "report": report(str(wanted.get("name") or ""), found, notices), "table": table(host, wanted)}

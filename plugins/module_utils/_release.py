@@ -12,8 +12,8 @@ Layout below the node's directory:
     services/<role>/loaded.json             which release the running container was told to read
     secrets/<role>/...                      keys, readable by the service's user alone
 
-Every step leaves the node able to run, and is found out by comparing with reality: a run that was killed anywhere
-is completed by the next one. Runs on nodes: Python 3.9, standard library only.
+Every step leaves the node able to run, and is found out by comparing with reality. In which order they are taken, and how a
+node goes back, is in _release_cycle.py. Runs on nodes: Python 3.9, standard library only.
 
 This module util is PRIVATE to the collection. It can have breaking changes at any time.
 """
@@ -23,22 +23,26 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
+from ansible_collections.dn42.compose.plugins.module_utils import _release_history as history
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
+from ansible_collections.dn42.compose.plugins.module_utils._release_files import file_hashes, point_link, read_text, sha256, write_atomically
 
-KEPT_RELEASES = 3
-LOCK_WAIT = 60.0  # seconds; another controller's release takes about this long at most
-TEXT_LIMIT = 1 << 20  # bytes; a larger file is not shown in a diff
+LOCK_WAIT = 60.0  # seconds that a second controller waits for the first one's release
+ROUTER = "router"  # the service role whose tunnels are protected, and that is asked for its sessions
+RESOLVER = "dns"  # the service role that answers names
+# Fewer removed tunnels than this need no permission, whatever their share (tunnels).
+FEW_TUNNELS = 3
+_IMAGE = re.compile(r"^(dn42-[a-z0-9-]+):[0-9a-f]{12}$")
 
 # Runs a command, answers (exit status, output, error output).
 Runner = Callable[[Sequence[str]], Tuple[int, str, str]]
@@ -46,6 +50,10 @@ Runner = Callable[[Sequence[str]], Tuple[int, str, str]]
 
 class ReleaseError(Exception):
     """A release that was refused or could not be completed; the text is for the operator."""
+
+
+class DockerSilentError(ReleaseError):
+    """Docker does not answer; what is left to do is done when it runs again."""
 
 
 class Service:
@@ -62,6 +70,7 @@ class Service:
         self.check: List[List[str]] = declared["check"]
         self.check_capabilities: List[str] = declared["check_capabilities"]
         self.reload: List[List[str]] = declared["reload"]
+        self.before_recreate: List[List[str]] = declared.get("before_recreate") or []
         self.secrets: Dict[str, Any] = declared["secrets"]
         self.directory = directory / "services" / role
         self.secrets_directory = directory / "secrets" / role
@@ -93,62 +102,34 @@ class Service:
             return float("inf")
 
 
-def file_hashes(root: Path) -> Dict[str, str]:
-    """{path below root: sha256} of all files below a directory, {} where there is none."""
-    return {str(path.relative_to(root)): sha256(path) for path in root.rglob("*") if path.is_file()}
-
-
-def sha256(path: Path) -> Optional[str]:
-    """Hash of a file's content, None where there is no file."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
-
-
-def read_text(path: Path) -> str:
-    """A file's text for a diff; empty where there is none, a remark where it is not text."""
-    try:
-        content = path.read_bytes()
-        return content.decode() if len(content) <= TEXT_LIMIT else f"(file of {len(content)} bytes)\n"
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError):
-        return "(not readable as text)\n"
-
-
-def write_atomically(path: Path, content: bytes, mode: int, owner: Optional[int] = None) -> None:
-    """Write beside, flush to disk, rename: readers see the old file or the new one, also after a power cut."""
-    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as target:
-            os.fchmod(target.fileno(), mode)
-            if owner is not None:
-                os.fchown(target.fileno(), owner, owner)
-            target.write(content)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def point_link(link: Path, target: str) -> None:
-    """Make `link` point to `target` in one step."""
-    temporary = link.with_name(f".{link.name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    temporary.symlink_to(target)
-    os.replace(temporary, link)
-
-
 def container_time(text: str) -> float:
     """Docker's RFC 3339 time with nanoseconds as seconds since the epoch."""
     whole, _dot, fraction = text.rstrip("Z").partition(".")
     moment = datetime.datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
     return moment.timestamp() + float(f"0.{fraction or 0}")
+
+
+@contextlib.contextmanager
+def locked(directory: Path, wait: float = LOCK_WAIT) -> Iterator[None]:
+    """One release at a time on a node; the kernel frees the lock of a process that died. Raises ReleaseError after `wait` seconds."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with open(directory / ".lock", "w", encoding="utf-8") as lock:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ReleaseError(f"another run is releasing to this node ({directory}/.lock has been held for {wait:.0f} s); nothing was changed by this one") from None
+                time.sleep(0.2)
+        yield
+
+
+def health_output(container: Dict[str, Any]) -> str:
+    """What the last health check of a container said."""
+    log = (container["State"].get("Health") or {}).get("Log") or [{}]
+    return str(log[-1].get("Output", "")).strip()
 
 
 class Node:
@@ -161,6 +142,7 @@ class Node:
         self.network: Dict[str, Any] = declared["network"]
         self.renumber: bool = declared["renumber"]
         self.wait: int = declared["wait"]
+        self.declared = declared
         self.services = [Service(role, service, self.directory) for role, service in sorted(declared["services"].items())]
         self.run = run
         self.docker = docker
@@ -254,14 +236,17 @@ class Node:
         if network:
             found.append(network)
         containers = self.containers()
+        outdated: List[str] = []
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             found.append({"what": "compose.yaml", "file": "compose.yaml", "before": read_text(self.directory / "compose.yaml")})
+        elif any(container["State"]["Running"] for container in containers.values()):
+            outdated = [service.role for service in self._to_recreate(containers)]
         for service in self.services:
-            found += self._service_changes(service, containers.get(service.container))
+            found += self._service_changes(service, containers.get(service.container), service.role in outdated)
         found += [{"what": f"service {name} leaves"} for name in self.orphans()]
         return found
 
-    def _service_changes(self, service: Service, container: Optional[Dict[str, Any]]) -> Iterator[Dict[str, Any]]:
+    def _service_changes(self, service: Service, container: Optional[Dict[str, Any]], outdated: bool) -> Iterator[Dict[str, Any]]:
         differing = service.differing(service.current)
         for name in differing:
             before = service.directory / "current" / name
@@ -274,70 +259,54 @@ class Node:
             yield {"what": f"container {service.container} is not running ({container['State']['Status']})"}
         elif container["Config"]["Image"] != service.image:
             yield {"what": f"container {service.container} runs {container['Config']['Image']} instead of {service.image}"}
+        elif outdated:
+            yield {"what": f"container {service.container} was made from another definition"}
+        elif (container["State"].get("Health") or {}).get("Status") == "unhealthy":
+            yield {"what": f"container {service.container} is unhealthy: {health_output(container)}"}
         elif not differing and service.current != service.release:
             yield {"what": f"{service.role}: current is not the declared release"}
         elif not differing and not self.is_loaded(service, container):
             yield {"what": f"{service.role} has not loaded its configuration yet"}
 
+    def remarks(self) -> List[str]:
+        """What containers that are healthy say beside it in their health check: a tunnel that could not be made, for one."""
+        found = []
+        for name, container in sorted(self.containers().items()):
+            said = health_output(container)
+            healthy = (container["State"].get("Health") or {}).get("Status") == "healthy"
+            if healthy and said.startswith("healthy; "):
+                found.append(f"{name}: {said[len('healthy; ') :]}")
+        return found
+
     # How to get there
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """One release at a time on a node; the kernel frees the lock of a run that died."""
-        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(self.directory / ".lock", "w", encoding="utf-8") as lock:
-            deadline = time.monotonic() + LOCK_WAIT
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise ReleaseError(f"another run is releasing to this node ({self.directory}/.lock has been held for {LOCK_WAIT:.0f} s)") from None
-                    time.sleep(0.2)
-            yield
-
-    def apply(self, archive: str) -> List[str]:
-        """Bring the node to the declared release; answers what was done. Raises ReleaseError."""
-        with self.locked():
-            done: List[str] = []
-            anew = self.network_change()
-            with self._unpacked(archive) as incoming:
-                self._store(incoming)
-                try:
-                    self._check(incoming)
-                except ReleaseError:
-                    self._discard()
-                    raise
-                if anew:
-                    # Before anything is switched: what runs always has the files that it was started with.
-                    done += self._take_down()
-                done += self._write_secrets(incoming)
-                done += self._switch(incoming)
-            # What runs on is told first: a peer that leaves loses its session before Compose takes its time.
-            done += self._reload(self._running_on())
-            done += self._up()
-            done += self._reload(self.services)
-            self._wait_healthy()
-            self._prune()
-            return done
-
-    @contextlib.contextmanager
-    def _unpacked(self, archive: str) -> Iterator[Path]:
-        for leftover in self.directory.glob(".incoming-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self.directory))  # 0700: it may hold secrets
+    def prepare(self, incoming: Path) -> None:
+        """Put the release beside the old ones and have it checked. A refused one leaves nothing behind."""
         try:
-            with tarfile.open(archive) as tar:
-                for member in tar.getmembers():
-                    if not member.isfile() or member.name.startswith("/") or ".." in Path(member.name).parts:
-                        raise ReleaseError(f"the archive holds an entry that does not belong there: {member.name}")
-                # Python 3.12 and newer (and 3.9 to 3.11 with their security fixes) want to be told how far to trust an archive.
-                trust = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-                tar.extractall(incoming, **trust)
-            yield incoming
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
+            self._store(incoming)
+            self._check(incoming)
+        except BaseException:
+            self.discard()
+            raise
+
+    def put_in_place(self, incoming: Path, anew: bool) -> List[str]:
+        """Make the release the one that counts: secrets, links, compose.yaml. anew: the Docker network has to go."""
+        done: List[str] = []
+        if anew:
+            # Before anything is switched: what runs always has the files that it was started with.
+            done += self.take_down()
+        done += self._write_secrets(incoming)
+        done += self._switch(incoming)
+        return done
+
+    def start(self) -> List[str]:
+        """Have the containers run what is in place; answers what was done, when all of them are healthy."""
+        # What runs on is told first: a peer that leaves loses its session before Compose takes its time.
+        done = self._reload(self._running_on())
+        done += self._up()
+        done += self._reload(self.services)
+        self._wait_healthy(self.services)
+        return done
 
     def _store(self, incoming: Path) -> None:
         """Put the releases beside the old ones. A release directory appears whole, by a rename."""
@@ -376,10 +345,11 @@ class Node:
         if code != 0:
             raise ReleaseError(f"compose.yaml was refused by `docker compose config`; the node goes on as before:\n{(out + err).strip()}")
 
-    def _discard(self) -> None:
-        """Take a refused release away again; nothing has pointed to it."""
+    def discard(self) -> None:
+        """Take a refused release away again; what is in use or in the history stays."""
+        kept = history.History(self.directory).releases()
         for service in self.services:
-            if service.current != service.release:
+            if service.current != service.release and service.release not in kept.get(service.role, set()):
                 shutil.rmtree(service.directory / "releases" / service.release, ignore_errors=True)
 
     def _write_secrets(self, incoming: Path) -> List[str]:
@@ -405,6 +375,8 @@ class Node:
         for service in self.services:
             # A restored release is pointed to anew, so that its container counts as not having read it.
             if service.current != service.release or service.restored:
+                # Until it was told, nobody knows for sure what the running container has read.
+                (service.directory / "loaded.json").unlink(missing_ok=True)
                 point_link(service.directory / "current", f"releases/{service.release}")
                 done.append(f"{service.role} switched to {service.release}")
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
@@ -412,7 +384,7 @@ class Node:
             done.append("compose.yaml written")
         return done
 
-    def _take_down(self) -> List[str]:
+    def take_down(self) -> List[str]:
         """Remove the node's containers and its network, which Compose then makes anew. Volumes stay."""
         label = f"label={docker_network.PROJECT_LABEL}={self.project}"
         _code, out, _err = self.run([str(self.docker), "ps", "--all", "--quiet", "--filter", label])
@@ -425,14 +397,57 @@ class Node:
         return [f"network {self.network['name']} removed, with {len(containers)} containers"]
 
     def _up(self) -> List[str]:
-        """Let Compose create, recreate and remove containers, of the services whose definition changed and no others."""
-        before = {name: item["Id"] for name, item in self.containers().items()}
-        command = [str(self.docker), "compose", "--ansi", "never", "--project-directory", str(self.directory)]
-        command += ["up", "--detach", "--no-build", "--pull", "never", "--remove-orphans"]
-        code, out, err = self.run(command)
+        """Let Compose create, recreate and remove containers, of the services whose definition changed and no others.
+
+        One service after the other, each healthy before the next; the router comes last.
+        """
+        before = self.containers()
+        recreated = self._to_recreate(before)
+        done: List[str] = []
+        for service in sorted(recreated, key=lambda service: (service.role == ROUTER, service.role)):
+            done += self._announce_end(service)
+            # An address may still be another container's; then the command for all of them, below, finds the order.
+            code, _out, _err = self.run([*self._compose(), "up", "--no-deps", *self._up_options(), service.name])
+            if code == 0:
+                self._wait_healthy([service])
+        code, out, err = self.run([*self._compose(), "up", "--remove-orphans", *self._up_options()])
         if code != 0:
             raise ReleaseError(f"`docker compose up` failed in {self.directory}:\n{(out + err).strip()}")
-        return [f"container {name} started" for name, item in sorted(self.containers().items()) if before.get(name) != item["Id"]]
+        after = self.containers()
+        for service in recreated:
+            if service.before_recreate and after.get(service.container, {}).get("Id") == before[service.container]["Id"]:
+                self.run([str(self.docker), "restart", service.container])  # Compose thought otherwise: what was ended comes back
+        return done + [f"container {name} started" for name, item in sorted(after.items()) if before.get(name, {}).get("Id") != item["Id"]]
+
+    def _compose(self) -> List[str]:
+        return [str(self.docker), "compose", "--ansi", "never", "--project-directory", str(self.directory)]
+
+    @staticmethod
+    def _up_options() -> List[str]:
+        return ["--detach", "--no-build", "--pull", "never"]
+
+    def _to_recreate(self, containers: Dict[str, Dict[str, Any]]) -> List[Service]:
+        """Services whose running container Compose is about to replace: their definition has another hash than at their start."""
+        code, out, _err = self.run([*self._compose(), "config", "--hash", "*"])
+        fields = [line.split() for line in out.splitlines()] if code == 0 else []
+        hashes = {words[0]: words[1] for words in fields if len(words) == 2}
+        found = []
+        for service in self.services:
+            container = containers.get(service.container)
+            if not container or not container["State"]["Running"] or service.name not in hashes:
+                continue
+            if (container["Config"].get("Labels") or {}).get("com.docker.compose.config-hash") != hashes[service.name]:
+                found.append(service)
+        return found
+
+    def _announce_end(self, service: Service) -> List[str]:
+        """Let a container end in its own way before it is replaced; a failure costs no more than the politeness."""
+        done = []
+        for command in service.before_recreate:
+            code, out, err = self.run([str(self.docker), "exec", service.container, *command])
+            problem = "" if code == 0 else f" failed: {(out + err).strip()}"
+            done.append(f"{service.role}: `{' '.join(command)}` before it is replaced{problem}")
+        return done
 
     def _running_on(self) -> List[Service]:
         """Services whose container runs the declared image already, and that Compose probably leaves alone."""
@@ -455,36 +470,46 @@ class Node:
             if not container or not container["State"]["Running"]:
                 raise ReleaseError(f"container {service.container} does not run; `docker logs {service.container}` says why")
             for command in service.reload:
-                code, out, err = self.run([str(self.docker), "exec", service.container, *command])
-                if code != 0:
-                    raise ReleaseError(f"{service.role}: `{' '.join(command)}` failed in the running container:\n{(out + err).strip()}")
+                self._tell(service, command)
             record = {"release": service.release, "started": container["State"]["StartedAt"]}
             write_atomically(service.directory / "loaded.json", json.dumps(record, sort_keys=True).encode(), 0o644)
             done.append(f"{service.role} reloaded")
         return done
 
-    def _wait_healthy(self) -> None:
-        """Wait until every container runs and is healthy, at most `wait` seconds."""
+    def _tell(self, service: Service, command: List[str]) -> None:
+        """Run a command in a running container. One that has just started may need a while before it can be talked to."""
         deadline = time.monotonic() + self.wait
         while True:
-            waiting = self._unhealthy()
+            code, out, err = self.run([str(self.docker), "exec", service.container, *command])
+            if code == 0:
+                return
+            state = self.containers().get(service.container, {}).get("State", {})
+            starting = state.get("Running") and (state.get("Health") or {}).get("Status") == "starting"
+            if not starting or time.monotonic() > deadline:
+                raise ReleaseError(f"{service.role}: `{' '.join(command)}` failed in the running container:\n{(out + err).strip()}")
+            time.sleep(1)
+
+    def _wait_healthy(self, services: List[Service]) -> None:
+        """Wait until the containers of these services run and are healthy, at most `wait` seconds."""
+        deadline = time.monotonic() + self.wait
+        while True:
+            waiting = self._unhealthy(services)
             if not waiting:
                 return
             if time.monotonic() > deadline:
                 raise ReleaseError(f"after {self.wait} s the node is not healthy:\n" + "\n".join(waiting))
             time.sleep(1)
 
-    def _unhealthy(self) -> List[str]:
+    def _unhealthy(self, services: List[Service]) -> List[str]:
         containers = self.containers()
         problems = []
-        for service in self.services:
+        for service in services:
             state = containers.get(service.container, {}).get("State", {})
-            health = state.get("Health", {})
+            health = state.get("Health") or {}
             if not state.get("Running"):
                 problems.append(f"{service.container} is not running; `docker logs {service.container}` says why")
             elif health.get("Status", "healthy") != "healthy":
-                log = health.get("Log") or [{}]
-                problems.append(f"{service.container} is {health['Status']}: {log[-1].get('Output', '').strip()}")
+                problems.append(f"{service.container} is {health['Status']}: {health_output(containers[service.container])}")
             else:
                 problems += self._address_problems(service, containers[service.container])
         return problems
@@ -499,17 +524,82 @@ class Node:
             if given[family] != address
         ]
 
-    def _prune(self) -> None:
-        """Keep the last releases of each service, and no service directory that nobody declares. Keys are never removed."""
-        for service in self.services:
-            releases = sorted((service.directory / "releases").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-            others = [path for path in releases if path.name != service.release]
-            for path in others[KEPT_RELEASES - 1 :]:
-                shutil.rmtree(path, ignore_errors=True)
+    def drop_services(self) -> None:
+        """Take the links of services away that are not declared any more: they are no part of the release."""
         declared = {service.role for service in self.services}
-        for path in (self.directory / "services").iterdir():
-            if path.name not in declared:
-                shutil.rmtree(path, ignore_errors=True)
+        for role in (self.directory / "services").iterdir():
+            if role.name not in declared:
+                (role / "current").unlink(missing_ok=True)
+                (role / "loaded.json").unlink(missing_ok=True)
+
+    def prune(self) -> None:
+        """Keep what the history refers to and what is in use; nothing else of ours. Keys and volumes are never removed."""
+        past = history.History(self.directory)
+        kept = past.releases()
+        for service in self.services:
+            kept.setdefault(service.role, set()).add(service.release)
+        for role in (self.directory / "services").iterdir():
+            if role.name not in kept:
+                shutil.rmtree(role, ignore_errors=True)
+                continue
+            for path in (role / "releases").glob("*"):
+                if path.name not in kept[role.name]:
+                    shutil.rmtree(path, ignore_errors=True)
+        self._prune_images(past.images() | {service.image for service in self.services})
+        self._prune_networks()
+
+    def _prune_images(self, kept: Set[str]) -> None:
+        """Remove tags that service_images made and no release refers to: of the same repositories, and named by a hash."""
+        repositories = {tag.partition(":")[0] for tag in kept if _IMAGE.match(tag)}
+        _code, out, _err = self.run([str(self.docker), "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"])
+        unused = [tag for tag in out.split() if _IMAGE.match(tag) and tag.partition(":")[0] in repositories and tag not in kept]
+        if unused:
+            self.run([str(self.docker), "image", "rm", *sorted(unused)])
+
+    def _prune_networks(self) -> None:
+        """Remove the project's networks that compose.yaml has no more; Compose leaves them. One that is in use stays."""
+        declared = self.declared.get("networks")
+        if not declared:
+            return
+        label = f"label={docker_network.PROJECT_LABEL}={self.project}"
+        _code, out, _err = self.run([str(self.docker), "network", "ls", "--filter", label, "--format", "{{.Name}}"])
+        for name in sorted(set(out.split()) - set(declared)):
+            self.run([str(self.docker), "network", "rm", name])
+
+    # What a release may not do unasked
+
+    def removed_tunnels(self) -> List[str]:
+        """Tunnels that the node has and the declared release has not."""
+        return sorted(set(self._present_tunnels()) - set(self.declared.get("tunnels") or []))
+
+    def _present_tunnels(self) -> List[str]:
+        try:
+            content = json.loads((self.directory / "services" / ROUTER / "current" / "tunnels.json").read_text())
+            return [tunnel["name"] for tunnel in content["tunnels"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def refuse_removal(self) -> None:
+        """Raise ReleaseError where the release would remove more of the node's tunnels than may go without permission."""
+        removal = self.declared.get("removal") or {"allowed": True}
+        gone, present = self.removed_tunnels(), self._present_tunnels()
+        if removal["allowed"] or len(gone) < FEW_TUNNELS or len(gone) * 100 <= len(present) * removal["limit"]:
+            return
+        raise ReleaseError(
+            f"This release would remove {len(gone)} of the node's {len(present)} tunnels, more than {removal['limit']} %: {', '.join(gone)}. Nothing was changed"
+            " on this node. If that is meant, run again with -e dn42_stack_allow_removal=true; else look for a mistake in the peers' data."
+        )
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack what the controller sent into an empty directory that is root's alone: it may hold secrets. Raises ReleaseError."""
+    with tarfile.open(archive) as tar:
+        for member in tar.getmembers():
+            if not member.isfile() or member.name.startswith("/") or ".." in Path(member.name).parts:
+                raise ReleaseError(f"the archive holds an entry that does not belong there: {member.name}")
+        # Python 3.12 and newer (and 3.9 to 3.11 with their security fixes) want to be told how far to trust an archive.
+        trust = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(target, **trust)
 
 
 def make_secrets_directory(path: Path, owner: int) -> None:

@@ -8,7 +8,7 @@ A service role has no tasks. `stack` finds it by name, so that adding a service 
 
     defaults/main.yml              its options
     meta/argument_specs.yml        the reference of its options
-    meta/service.yml               service, check, reload, secrets, egress (see ServiceRole)
+    meta/service.yml               service, check, reload, before_recreate, secrets, egress (see ServiceRole)
     templates/compose.yaml.j2      what is special about its container
     templates/config/**.j2         its configuration, mounted at /config/current
     templates/secrets.json.j2      optional: {file name: content} of its secret files, mounted at /secrets
@@ -43,6 +43,7 @@ class ServiceRole:
     check: commands run in the image before a release counts, `{release}` stands for releases/<hash>.
     check_capabilities: what they need beyond nothing, in a network namespace of their own.
     reload: commands run in the running container after `current` was switched.
+    before_recreate: commands run in a running container that is about to be replaced, and only then.
     secrets_owner: numeric user id that owns the secret files, None where there are none.
     egress: it talks to the Internet and is not in DN42: no address of the node's block, another network.
     """
@@ -53,6 +54,7 @@ class ServiceRole:
     check: Tuple[Tuple[str, ...], ...] = ()
     check_capabilities: Tuple[str, ...] = ()
     reload: Tuple[Tuple[str, ...], ...] = ()
+    before_recreate: Tuple[Tuple[str, ...], ...] = ()
     secrets_owner: Optional[int] = None
     secrets_kept: Tuple[str, ...] = ()
     egress: bool = False
@@ -96,7 +98,7 @@ def _read_yaml(path: Path) -> Dict[str, Any]:
 
 def _commands(value: Any, path: Path) -> Tuple[Tuple[str, ...], ...]:
     if not isinstance(value, list) or not all(isinstance(command, list) for command in value):
-        raise ServiceRoleError(f"{path}: check and reload are lists of commands, each a list of words")
+        raise ServiceRoleError(f"{path}: check, reload and before_recreate are lists of commands, each a list of words")
     return tuple(tuple(str(word) for word in command) for command in value)
 
 
@@ -132,6 +134,7 @@ def load(name: str, search: Iterable[str] = ()) -> ServiceRole:
         check=_commands(meta.get("check") or [], meta_file),
         check_capabilities=tuple(str(name) for name in meta.get("check_capabilities") or ()),
         reload=_commands(meta.get("reload") or [], meta_file),
+        before_recreate=_commands(meta.get("before_recreate") or [], meta_file),
         secrets_owner=secrets.get("owner"),
         secrets_kept=tuple(secrets.get("keep") or ()),
         egress=_switch(meta.get("egress", False), meta_file),

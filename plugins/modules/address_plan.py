@@ -55,6 +55,10 @@ options:
   path:
     description: The plan file, where O(store) names none.
     type: path
+  leaving:
+    description: Nodes that leave; whatever blocks they hold are released.
+    type: list
+    elements: str
   adopt_network:
     description:
       - The name of a Docker network on the nodes, made before this collection came.
@@ -93,6 +97,7 @@ def main() -> None:
         "profile": {"type": "str"},
         "store": {"type": "dict"},
         "path": {"type": "path"},
+        "leaving": {"type": "list", "elements": "str"},
         "adopt_network": {"type": "str"},
     }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)

@@ -49,6 +49,11 @@ options:
       - Name of the policy object.
     type: str
     default: dn42-tunnels
+  remove_policy:
+    description:
+      - Remove the policy object, and with O(strategy=none) put back the file of a firewalld that is stopped as well. For a node that leaves.
+    type: bool
+    default: false
   state_path:
     description:
       - File on the host that remembers the settings as they were before.
@@ -400,6 +405,16 @@ class Settings:
         self.actions.append(f"make policy {self.policy} with {listing(self.ports)}")
         self.reasons.append(f"policy {self.policy} holds the tunnels' UDP ports")
 
+    def plan_removal(self) -> None:
+        """Plan to remove the policy object from the files and from the running firewalld."""
+        content = read_file(self.policy_path)
+        if content is None and (self.found != "running" or self.runtime_ports() is None):
+            return
+        self.before[self.policy_path], self.after[self.policy_path] = (content or b"").decode("utf-8", "replace"), ""
+        self.files[self.policy_path] = None
+        self.actions.append(f"remove policy {self.policy}")
+        self.reasons.append(f"policy {self.policy} is gone")
+
     def runtime_ports(self) -> frozenset[str] | None:
         """Return the ports open in the policy now, None when the running firewalld has no such policy."""
         code, out, err = self.run(["firewall-cmd", f"--policy={self.policy}", "--list-ports"])
@@ -584,7 +599,8 @@ class Settings:
             cure = cure._replace(rpfilter=unread.check, reason=f"the running firewalld's check is {situation.check}; its file has a value that helps")
         self.reason = cure.reason
         # Without a running firewalld its file is left as it is: nobody would read it, and what this version knows is not told.
-        if self.found == "running" and cure.rpfilter != _firewalld.KEEP:
+        leaves = self.module.params["remove_policy"] and self.found == "stopped"
+        if (self.found == "running" or leaves) and cure.rpfilter != _firewalld.KEEP:
             self.plan_rpfilter(cure.rpfilter, situation)
         self.set_bridge_nf(cure.bridge_nf)
 
@@ -595,8 +611,12 @@ class Settings:
             version, _state, in_force = self.bus.properties()
         if self.strategy is not None:
             self.plan_strategy(self.situation(version, in_force))
-        if self.ports is not None and self.found == "running":
+        if self.module.params["remove_policy"]:
+            self.plan_removal()
+        elif self.ports is not None and self.found == "running":
             self.plan_policy(version)
+        if self.found != "running":
+            self.reasons.clear()
         if self.files and not self.module.check_mode:
             self.apply()
         if self.leaving is not None and not self.module.check_mode:
@@ -611,6 +631,7 @@ def main() -> None:
             "strategy": {"type": "str", "choices": list(_firewalld.STRATEGIES)},
             "ipv6_rpfilter": {"type": "str", "default": "no"},
             "udp_ports": {"type": "list", "elements": "int"},
+            "remove_policy": {"type": "bool", "default": False},
             "policy": {"type": "str", "default": "dn42-tunnels"},
             "state_path": {"type": "path", "default": "/etc/dn42/firewall.json"},
         },

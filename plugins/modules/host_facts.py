@@ -16,6 +16,10 @@ description:
 author:
   - the dn42.compose contributors (@dn42-compose)
 options:
+  known:
+    description:
+      - What an earlier task returned as RV(host). It is judged by O(wanted) on the controller, and the host is not asked again.
+    type: dict
   wanted:
     description:
       - What the node is going to need. Nothing is judged when the option is not given.
@@ -106,6 +110,9 @@ host:
   returned: success
   type: dict
   contains:
+    recorded:
+      description: Whether M(dn42.compose.host_record) has written down how the host was before it became a node.
+      type: bool
     architecture:
       description: The machine's architecture as the kernel names it.
       type: str
@@ -182,6 +189,9 @@ host:
           when C(/etc/sysctl.d/90-dn42-accept-ra.conf) was written.
       type: list
       elements: dict
+    host_access:
+      description: Whether an earlier run let the host itself use DN42.
+      type: bool
     udp:
       description: UDP sockets with C(port), C(address), C(process) and C(pid); null for the kernel's own.
       type: list
@@ -229,11 +239,12 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _host, _systemd
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _systemd
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
 BRIDGE_NF = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+HOST_ACCESS_UNIT = "/etc/systemd/system/dn42-host-access.service"
 DOCKER_SOCKET = "/run/docker.sock"
 DOCKER_ROOT = "/var/lib/docker"
 API_TIMEOUT = 10.0
@@ -485,6 +496,7 @@ class Facts:
         firewalld = self.firewalld()
         kept = _host.parse_accept_ra(read_text(_host.ACCEPT_RA_FILE))
         return {
+            "recorded": os.path.exists(_found_host.RECORD),
             "architecture": platform.machine(),
             "python": platform.python_version(),
             "distribution": _host.parse_os_release(read_text("/etc/os-release")),
@@ -503,6 +515,7 @@ class Facts:
             "default_routes": routes,
             "routes": self.routes(),
             "ra_interfaces": _host.ra_interfaces(routes, {name: self.accept_ra(name) for name in kept}),
+            "host_access": os.path.exists(HOST_ACCESS_UNIT),
             "udp": _host.parse_ss(self.output("ss", "-Hulnp")),
             "own_udp_ports": self.own_udp_ports(),
             "resolv_conf": self.resolv_conf(),
@@ -528,22 +541,20 @@ def main() -> None:
         argument_spec={
             "wanted": {"type": "dict", "options": wanted},
             "stack_directory": {"type": "path", "default": "/opt/dn42"},
+            "known": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     host = Facts(module).collect()
-    problems, notices, shown = [], [], {}
+    judged = {"problems": [], "notices": []}
     if module.params["wanted"] is not None:
         try:
-            problems = _host.problems(host, module.params["wanted"])
-            notices = _host.warnings(host, module.params["wanted"])
-            shown["report"] = _host.report(module.params["wanted"]["name"], problems, notices)
-            shown["table"] = _host.table(host, module.params["wanted"])
+            judged = _host.judge(host, module.params["wanted"])
         except ValueError as error:
             module.fail_json(msg=f"wanted: {error}")
-    for notice in notices:
+    for notice in judged["notices"]:
         module.warn(notice)
-    module.exit_json(changed=False, host=host, problems=problems, notices=notices, **shown)
+    module.exit_json(changed=False, host=host, **judged)
 
 
 if __name__ == "__main__":

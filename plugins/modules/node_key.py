@@ -53,12 +53,15 @@ public_key:
   type: str
 """
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dn42.compose.plugins.module_utils._release import make_secrets_directory, write_atomically
+
+PUBLIC_KEY = "public.key"
 
 
 def needs_change(key: Path, owner: int, supplied: str) -> bool:
@@ -83,6 +86,22 @@ def public_key(module: AnsibleModule, directory: str, owner: int) -> str:
     return out.strip()
 
 
+def known_public_key(directory: Path) -> str:
+    """The public half as an earlier run wrote it down, empty where the key has become another one since."""
+    try:
+        noted, public = (directory / PUBLIC_KEY).read_text().split()
+        private = (directory / "private.key").read_bytes()
+    except (OSError, ValueError):
+        return ""
+    return public if noted == hashlib.sha256(private).hexdigest() else ""
+
+
+def note_public_key(directory: Path, owner: int, public: str) -> None:
+    """Write the public half down with the hash of its key, so that the next run need not start a container to hear it."""
+    digest = hashlib.sha256((directory / "private.key").read_bytes()).hexdigest()
+    write_atomically(directory / PUBLIC_KEY, f"{digest} {public}\n".encode(), 0o400, owner)
+
+
 def image_exists(module: AnsibleModule) -> bool:
     """Whether the router's image is there. In check mode nothing has built one whose recipe is new."""
     docker = module.get_bin_path("docker")
@@ -104,6 +123,9 @@ def main() -> None:
     supplied = (module.params["private_key"] or "").strip()
     key = Path(directory) / "private.key"
     changed = needs_change(key, owner, supplied)
+    known = "" if changed else known_public_key(Path(directory))
+    if known:
+        module.exit_json(changed=False, public_key=known)
     if module.check_mode:
         known = public_key(module, directory, owner) if key.exists() and image_exists(module) else ""
         module.exit_json(changed=changed, public_key=known)
@@ -114,7 +136,9 @@ def main() -> None:
         elif key.exists():
             os.chown(key, owner, owner)
             key.chmod(0o400)
-    module.exit_json(changed=changed, public_key=public_key(module, directory, owner))
+    public = public_key(module, directory, owner)
+    note_public_key(Path(directory), owner, public)
+    module.exit_json(changed=changed, public_key=public)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,13 @@ options:
     type: path
     required: true
   result:
-    description: Name of the variable under which each node's result of M(dn42.compose.node_key) is registered.
+    description:
+      - Name of the variable under which each node's result of M(dn42.compose.node_key) is registered. Without it no key is added.
     type: str
-    required: true
+  forget:
+    description: Nodes that have left and whose keys are taken out of the file.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -51,7 +55,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 def main() -> None:
     """The action plugin of the same name does the work; it never sends this module."""
-    spec = {"path": {"type": "path", "required": True}, "result": {"type": "str", "required": True}}
+    spec = {"path": {"type": "path", "required": True}, "result": {"type": "str"}, "forget": {"type": "list", "elements": "str", "no_log": False}}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     module.fail_json(msg="dn42.compose.public_keys runs as an action plugin on the controller")
 

@@ -12,6 +12,8 @@ description:
   - Renders the whole configuration of a node on the controller, asks the node once what it has, and sends one archive with what differs.
     The cost does not depend on the number of peers, services or files.
   - A release is checked by the images that will run it before it counts, and what can reload is never restarted.
+  - A release that leaves the node worse than it was is undone by the node itself, also when the controller or its connection dies
+    on the way. It runs as a systemd unit of the node; the module only waits for its result.
 author:
   - the dn42.compose contributors
 attributes:
@@ -52,6 +54,26 @@ options:
       - A node none of whose containers runs needs no permission. Containers of others in the network are named and refused in any case.
     type: bool
     default: false
+  confirm_seconds:
+    description: Seconds that sessions, routes, tunnels and the resolver may take to be as they were before.
+    type: int
+    default: 180
+  lost_sessions:
+    description: How many sessions that were established may be down after the release. Those that it removes or shuts down do not count.
+    type: int
+    default: 0
+  lost_routes:
+    description: Percent of a session's routes of one family that may be gone after the release.
+    type: int
+    default: 50
+  removal_limit:
+    description: Percent of the node's tunnels that a release may remove without O(allow_removal). Up to two may go in any case.
+    type: int
+    default: 50
+  allow_removal:
+    description: Whether a release may remove as many tunnels as it likes.
+    type: bool
+    default: false
   network_only:
     description:
       - Only tell whether a release would make the Docker network anew, and refuse what it would refuse. Changes nothing, and needs
@@ -68,6 +90,13 @@ options:
   archive:
     description: Set by the action plugin, path on the node of the archive to apply.
     type: path
+  who:
+    description: Set by the action plugin, who releases from where, for the node's history.
+    type: str
+  what:
+    description: Set by the action plugin, what differed, for the node's history.
+    type: list
+    elements: str
 """
 
 EXAMPLES = r"""
@@ -102,12 +131,45 @@ done:
   type: list
   elements: str
   sample: [router switched to 0123456789abcdef, router reloaded]
+release:
+  description: Name of the node's release, a hash over C(compose.yaml) and the configuration of all services.
+  returned: when something was changed
+  type: str
+  sample: 0123456789ab
+undone:
+  description: Whether the release was undone.
+  returned: when the release failed after it had begun
+  type: bool
+report:
+  description: What got worse, line by line.
+  returned: when the release failed after it had begun
+  type: list
+  elements: str
 """
 
-from typing import List, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
+from ansible_collections.dn42.compose.plugins.module_utils._release import LOCK_WAIT, Node, ReleaseError
+from ansible_collections.dn42.compose.plugins.module_utils._release_history import History
+from ansible_collections.dn42.compose.plugins.module_utils._release_transaction import Transaction
+from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, missing_parts
+
+
+def inspect(node: Node) -> Tuple[List[Dict[str, Any]], List[str]]:
+    """What a release would change, and what the operator should know of the node. Raises ReleaseError for what it may not do."""
+    found = node.changes()
+    if Transaction(node.directory).open:
+        found.append({"what": "an unconfirmed release is undone first"})
+    found += [{"what": what} for what in missing_parts(node.directory)]
+    if found:
+        node.refuse_removal()
+    warnings = node.remarks()
+    undone = History(node.directory).undone()
+    if undone:
+        warnings.append("\n  ".join([f"The last release to this node was undone ({undone['when']}, by {undone['who']}):", *undone["report"]]))
+    return found, warnings
 
 
 def main() -> None:
@@ -122,10 +184,17 @@ def main() -> None:
             "bridge": {"type": "str"},
             "wait": {"type": "int", "default": 120},
             "renumber": {"type": "bool", "default": False},
+            "confirm_seconds": {"type": "int", "default": 180},
+            "lost_sessions": {"type": "int", "default": 0},
+            "lost_routes": {"type": "int", "default": 50},
+            "removal_limit": {"type": "int", "default": 50},
+            "allow_removal": {"type": "bool", "default": False},
             "network_only": {"type": "bool", "default": False},
             "operation": {"type": "str", "choices": ["inspect", "inspect_network", "apply"]},
             "declared": {"type": "dict"},
             "archive": {"type": "path"},
+            "who": {"type": "str"},
+            "what": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,
     )
@@ -134,18 +203,28 @@ def main() -> None:
         code, out, err = module.run_command(list(command))
         return code, out, err
 
-    node = Node(module.params["declared"], run, module.get_bin_path("docker"))
+    params = module.params
+    declared: Dict[str, Any] = params["declared"]
+    node = Node(declared, run, module.get_bin_path("docker"))
     try:
-        if module.params["operation"] == "inspect":
-            found = node.changes()
+        if params["operation"] == "inspect":
+            found, warnings = inspect(node)
+            for warning in warnings:
+                module.warn(warning)
             module.exit_json(changed=bool(found), found=found)
-        if module.params["operation"] == "inspect_network":
+        if params["operation"] == "inspect_network":
             change = node.network_change()
             module.exit_json(changed=False, found=[change] if change else [])
-        done: List[str] = node.apply(module.params["archive"])
-    except ReleaseError as error:
+        asked = {"operation": "release", "declared": declared, "who": params["who"], "what": params["what"]}
+        seconds = int(LOCK_WAIT) + 3 * declared["wait"] + 2 * declared["confirm"]["seconds"]
+        result = ask(Path(declared["directory"]), asked, params["archive"], seconds, run)
+    except (ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=True, done=done)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    if result.pop("failed"):
+        module.fail_json(**result)
+    module.exit_json(changed=True, **result)
 
 
 if __name__ == "__main__":

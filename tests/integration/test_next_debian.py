@@ -14,7 +14,7 @@ from network_probe import Lab, wait_for
 from support import NODES, SESSION_WAIT, changed_hosts, playbook, wait_for_node
 from test_isolation import PRIVATE_PORT, guarded, host_addresses_in_dn42
 
-NODE, ADDRESS = "sin1", "203.0.113.14"
+NODE, ADDRESS = "sin1", "203.0.113.15"
 pytestmark = pytest.mark.full
 
 

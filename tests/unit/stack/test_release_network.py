@@ -129,5 +129,5 @@ def test_a_network_as_declared_is_nobodys_business(tmp_path: Path, live: dict[st
 
 def test_containers_go_before_their_network(tmp_path: Path) -> None:
     commands: list[list[str]] = []
-    node(tmp_path, OTHER, RUNNING, renumber=True, commands=commands)._take_down()
+    node(tmp_path, OTHER, RUNNING, renumber=True, commands=commands).take_down()
     assert commands == [["stop", "c1", "c2"], ["rm", "--force", "c1", "c2"], ["network", "rm", "dn42"]]
