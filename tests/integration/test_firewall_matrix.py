@@ -66,7 +66,9 @@ class Host:
         tunnels = json.loads(self.sh("cat /opt/dn42/services/router/current/tunnels.json"))["tunnels"]
         role = {"name": "dn42.compose.firewall"}
         ports = {"dn42_firewall_udp_ports": sorted(tunnel["listen_port"] for tunnel in tunnels)}
-        keep = {"dest": str(self.answer), "content": "{{ __dn42_firewall_firewalld | to_json }}", "mode": "0600"}
+        # Where nothing was to do, the role did not ask a second time.
+        said = "{{ (__dn42_firewall_plan if __dn42_firewall_firewalld is skipped else __dn42_firewall_firewalld) | to_json }}"
+        keep = {"dest": str(self.answer), "content": said, "mode": "0600"}
         tasks = [
             {"ansible.builtin.import_role": role, "vars": ports},
             {"ansible.builtin.copy": keep, "delegate_to": "localhost", "vars": {"ansible_connection": "local"}, "changed_when": False},
