@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dn42_router import health, roa, system
+from dn42_router import health, loading, roa, system
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 WAIT = 60  # seconds; what is waited for takes one
@@ -281,7 +281,7 @@ def test_real_bird_is_asked_about_a_file_before_it_gets_it(places: Path, bird: R
     problem = str(keep(files))
     assert "roa4.conf is not used, 1 ROAs stay" in problem and "roa6.conf is not used, 1 ROAs stay" in problem
     assert (bird.routes("r4"), bird.routes("r6")) == (1, 1)
-    assert roa.accepted(bird.run(["birdc", "configure"])), "BIRD starts and reconfigures all the same"
+    assert loading.accepted(bird.run(["birdc", "configure"])), "BIRD starts and reconfigures all the same"
 
 
 def test_real_birds_answers_to_configure_are_understood(places: Path, bird: RealBird) -> None:
