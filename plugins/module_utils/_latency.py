@@ -36,7 +36,7 @@ def read_of_peer(value: Any) -> Any:
     try:
         return _dn42.latency_value(values.number(value, 0, 60000, "ms"))
     except values.BadValue as error:
-        raise values.BadValue(f"{error}, or one of the words {MEASURED}, {NONE}") from error
+        raise values.BadValue(f"{error} (or one of the words {MEASURED}, {NONE})") from error
 
 
 def _peer_target(peer: Mapping[str, Any]) -> Dict[str, str]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,18 @@ def root(version: str = DEFAULT) -> Path:
         if not (release.root / "complete").exists():
             _unpack(release)
     return release.root
+
+
+def command_lines(version: str = DEFAULT) -> dict[str, list[str]] | None:
+    """How to run bird and birdc as this user without their root file system: the machine's, or those that are unpacked already; None without either."""
+    if os.access("/usr/sbin/bird", os.X_OK):
+        return {name: [f"/usr/sbin/{name}"] for name in ("bird", "birdc")}
+    unpacked = RELEASES[version].root
+    if not (unpacked / "complete").exists():
+        return None
+    (loader,) = unpacked.glob("lib64/ld-linux*")
+    libraries = ":".join(str(path) for path in (unpacked / "usr/lib").glob("*-linux-gnu"))
+    return {name: [str(loader), "--library-path", libraries, str(unpacked / "usr/sbin" / name)] for name in ("bird", "birdc")}
 
 
 def _unpack(release: Release) -> None:

@@ -95,7 +95,7 @@ WRONG = [
     ({**FOUR, "local_ipv4": "172.20.240.1/x"}, "local_ipv4", "172.20.240.1/30"),
     ({**FOUR, "local_ipv4": "fe80::1"}, "local_ipv4", "IPv4"),
     ({**SIX, "multiprotocol": "maybe"}, "multiprotocol", "true or false"),
-    ({**SIX, "latency": "fast"}, "latency", "ms, or one of the words measured, none"),
+    ({**SIX, "latency": "fast"}, "latency", "(or one of the words measured, none)"),
     ({**SIX, "latency": True}, "latency", "measured"),
     ({**SIX, "latency": -1}, "latency", "0 to 60000"),
     ({**SIX, "bandwidth": 0}, "bandwidth", "Mbit/s"),
