@@ -245,10 +245,19 @@ def _check_bird(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
         reader.fault("dn42_router_bird_version", host_vars["dn42_router_bird_version"], problem)
 
 
+def _check_roa(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
+    """Refuse a router that would wait for ROAs which nobody fetches: it refuses every route until there are some."""
+    services = host_vars.get("dn42_stack_services") or []
+    if str(host_vars.get("dn42_router_roa")) == "files" and "rpki" not in services:
+        problem = "needs the service that fetches ROAs, for without any every route of every peer is refused: add rpki to dn42_stack_services"
+        reader.fault("dn42_router_roa", host_vars["dn42_router_roa"], problem)
+
+
 def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> Dict[str, Any]:
     reader = _Reader(name, faults)
     asn = _own_value(reader, host_vars, "dn42_asn", values.asn)
     _check_bird(reader, host_vars)
+    _check_roa(reader, host_vars)
     return {
         "name": name,
         "asn": asn,

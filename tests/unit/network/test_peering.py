@@ -166,6 +166,8 @@ def test_the_encryption_follows_from_the_tunnel() -> None:
         ({"dn42_router_latency_interval": 30}, "60 to 604800"),
         ({"dn42_router_rtr_servers": ["172.20.1.1"]}, "host:port"),
         ({"dn42_router_rtr_servers": "172.20.1.1:8082"}, "list"),
+        ({"dn42_router_roa": "files"}, "add rpki to dn42_stack_services"),
+        ({"dn42_router_roa": "files", "dn42_stack_services": ["router", "dns"]}, "add rpki to dn42_stack_services"),
         ({"dn42_router_roa": "rtr"}, "every route of every peer would be refused"),
         ({"dn42_router_bird_version": "2.0"}, "take looking_glass out"),
         ({"dn42_router_bird_version": 2.0, "dn42_stack_services": ["router", "looking_glass"]}, "take looking_glass out"),
@@ -175,6 +177,10 @@ def test_wrong_options_of_a_node(variables: dict[str, Any], why: str) -> None:
     found = faults(SIX, **variables)
     assert any(f"fra1: {next(iter(variables))}" in fault or "rtr_servers" in fault for fault in found)
     assert any(why in fault for fault in found), found
+
+
+def test_roas_from_files_go_with_the_service_that_fetches_them() -> None:
+    assert read(SIX, dn42_router_roa="files", dn42_stack_services=["router", "rpki"])
 
 
 def test_an_old_bird_goes_without_the_looking_glass() -> None:
