@@ -18,7 +18,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
-from ansible_collections.dn42.compose.plugins.module_utils import _backbone, _dn42, _peering
+from ansible_collections.dn42.compose.plugins.module_utils import _backbone, _dn42, _latency, _peering
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
@@ -245,16 +245,26 @@ def _check_bird(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
         reader.fault("dn42_router_bird_version", host_vars["dn42_router_bird_version"], problem)
 
 
+def _check_roa(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
+    """Refuse a router that would wait for ROAs which nobody fetches: it refuses every route until there are some."""
+    services = host_vars.get("dn42_stack_services") or []
+    if str(host_vars.get("dn42_router_roa")) == "files" and "rpki" not in services:
+        problem = "needs the service that fetches ROAs, for without any every route of every peer is refused: add rpki to dn42_stack_services"
+        reader.fault("dn42_router_roa", host_vars["dn42_router_roa"], problem)
+
+
 def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> Dict[str, Any]:
     reader = _Reader(name, faults)
     asn = _own_value(reader, host_vars, "dn42_asn", values.asn)
     _check_bird(reader, host_vars)
+    _check_roa(reader, host_vars)
     return {
         "name": name,
         "asn": asn,
         "region": _own_value(reader, host_vars, "dn42_router_region", _none_or(*_dn42.REGIONS), default=0),
         "country": _own_value(reader, host_vars, "dn42_router_country", _none_or(1, 999), default=0),
         "rtr_servers": _read_rtr_servers(reader, host_vars),
+        "latency": _latency.read_options(lambda option, read, default: _own_value(reader, host_vars, option, read, default)),
         "endpoint": _node_endpoint(reader, host_vars),
         "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
         "peers": _read_peers(reader, host_vars, asn),
@@ -443,6 +453,7 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
     sessions = _backbone.Backbone(frozenset(), frozenset(node["reflectors"])).sessions(node["name"], nodes)
     known = [link for link in internal if link["public_key"]]
     gateway = plan[node["name"]]["addresses"]["gateway"]
+    known_nodes = [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"], "latency_name": protocol_name("node", name)} for name in sorted(nodes)]
     return {
         "node": node["name"],
         "number": node["number"],
@@ -458,7 +469,8 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         "crypto_wireguard": _dn42.CRYPTO_WIREGUARD,
         "rtr_servers": node["rtr_servers"],
         "route_filters": {family: [filter_._asdict() for filter_ in filters] for family, filters in _dn42.ROUTE_FILTERS.items()},
-        "nodes": [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"]} for name in sorted(nodes)],
+        "nodes": known_nodes,
+        "latency": _latency.targets(node["latency"], node["peers"], [other for other in known_nodes if other["name"] != node["name"]]),
         "peers": node["peers"],
         "internal": known,
         "igp": node["igp"],
