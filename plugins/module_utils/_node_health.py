@@ -152,7 +152,7 @@ def parse_protocols(text: str) -> Dict[str, Dict[str, Any]]:
             match = _PROTOCOL.match(line)
             session, channel = None, None
             if match:
-                session = {"state": match[2], "since": match[3], "info": match[4].strip(), "established": match[4].startswith("Established")}
+                session = {"state": match[2], "since": match[3], "info": " ".join(match[4].split()), "established": match[4].startswith("Established")}
                 session.update(description=None, neighbor_as=None, channels={})
                 sessions[match[1]] = session
             continue
