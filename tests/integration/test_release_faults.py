@@ -213,9 +213,9 @@ def assert_whole(lab: Lab, limit: Limit, outcome: str | None) -> None:
 
 def assert_converges(limit: Limit) -> None:
     """The next run brings the node to what it was about to be, and the one after it has nothing to do."""
-    playbook(*limit.arguments)
+    if changed_hosts(playbook(*limit.arguments).stdout) != {NODE: 0}:
+        assert changed_hosts(playbook(*limit.arguments).stdout) == {NODE: 0}
     assert limit.real() == limit.written() == limit.new
-    assert changed_hosts(playbook(*limit.arguments).stdout) == {NODE: 0}
 
 
 @pytest.fixture(scope="module", autouse=True)
