@@ -181,7 +181,7 @@ class Cycle:
             if record["renumbered"]:
                 node.take_down()
             node.start()
-            problems = self._watch(Node({**record["previous"], "confirm": node.declared.get("confirm")}, self.run, self.docker), record["before"], True)
+            problems = self._watch(node, record["before"], True)
         except (ReleaseError, OSError) as error:
             problems = [text_of(error)]
             self._require_docker()
