@@ -211,6 +211,26 @@ def test_without_docker_the_files_go_back_and_the_rest_waits_for_it(site: Site, 
     assert site.listing() == AT_REST
 
 
+def test_a_way_back_that_docker_interrupts_is_taken_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker is there when the way back begins, and gone when the containers are to follow."""
+    before = site.state()
+    real, starts = _release.Node.start, []
+
+    def second_fails(self: _release.Node) -> list[str]:
+        starts.append(self)
+        site.docker.silent = len(starts) == 2
+        return real(self)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(_release.Node, "start", second_fails)
+        assert "as soon as Docker answers" in site.release("lost")["msg"]
+    assert Transaction(site.directory).open
+    site.docker.silent = False
+    assert site.cycle.heal()
+    assert site.state() == before
+    assert site.listing() == AT_REST
+
+
 def test_a_first_release_that_fails_stays_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(tmp_path)
 
