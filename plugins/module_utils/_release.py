@@ -236,14 +236,17 @@ class Node:
         if network:
             found.append(network)
         containers = self.containers()
+        outdated: List[str] = []
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             found.append({"what": "compose.yaml", "file": "compose.yaml", "before": read_text(self.directory / "compose.yaml")})
+        elif any(container["State"]["Running"] for container in containers.values()):
+            outdated = [service.role for service in self._to_recreate(containers)]
         for service in self.services:
-            found += self._service_changes(service, containers.get(service.container))
+            found += self._service_changes(service, containers.get(service.container), service.role in outdated)
         found += [{"what": f"service {name} leaves"} for name in self.orphans()]
         return found
 
-    def _service_changes(self, service: Service, container: Optional[Dict[str, Any]]) -> Iterator[Dict[str, Any]]:
+    def _service_changes(self, service: Service, container: Optional[Dict[str, Any]], outdated: bool) -> Iterator[Dict[str, Any]]:
         differing = service.differing(service.current)
         for name in differing:
             before = service.directory / "current" / name
@@ -256,6 +259,8 @@ class Node:
             yield {"what": f"container {service.container} is not running ({container['State']['Status']})"}
         elif container["Config"]["Image"] != service.image:
             yield {"what": f"container {service.container} runs {container['Config']['Image']} instead of {service.image}"}
+        elif outdated:
+            yield {"what": f"container {service.container} was made from another definition"}
         elif (container["State"].get("Health") or {}).get("Status") == "unhealthy":
             yield {"what": f"container {service.container} is unhealthy: {health_output(container)}"}
         elif not differing and service.current != service.release:

@@ -114,55 +114,10 @@ options:
     description:
       - The DNS domain below which addresses get names. Without it RV(names) is empty.
     type: raw
-  store:
-    description:
-      - Where the plan is kept.
-    type: dict
-    required: true
-    suboptions:
-      kind:
-        description: V(file), made for git, or for teams V(postgresql) or V(netbox).
-        type: str
-        choices: [file, postgresql, netbox]
-        default: file
-      path:
-        description:
-          - The plan file, with an absolute path. It is made when the first block is given.
-          - While it is written, a lock lies beside it with C(.lock) behind its name.
-        type: path
-      lock_timeout:
-        description: How many seconds to wait for another run that writes the plan, in a file or in PostgreSQL.
-        type: int
-        default: 60
-      dsn:
-        description: The connection to PostgreSQL as libpq reads it, without the password.
-        type: str
-      password:
-        description: The password for PostgreSQL, where libpq does not find it by itself.
-        type: str
-      network:
-        description: The name of the plan in a database or NetBox that holds several.
-        type: str
-        default: dn42
-      url:
-        description: The address of NetBox.
-        type: str
-      token:
-        description: The token for NetBox's API.
-        type: str
-      validate_certs:
-        description: Whether NetBox's certificate is checked.
-        type: bool
-        default: true
-      ca_path:
-        description: The certificates that NetBox's is checked against, in place of the system's.
-        type: path
-      timeout:
-        description: How many seconds to wait for an answer of NetBox.
-        type: int
-        default: 30
 notes:
   - Run it once for all holders, on the controller.
+extends_documentation_fragment:
+  - dn42.compose.plan_store
 """
 
 EXAMPLES = r"""

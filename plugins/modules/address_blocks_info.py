@@ -34,50 +34,6 @@ options:
     description: The pools, as for M(dn42.compose.address_blocks).
     type: raw
     required: true
-  store:
-    description: Where the plan is kept, as for M(dn42.compose.address_blocks).
-    type: dict
-    required: true
-    suboptions:
-      kind:
-        description: The kind of store.
-        type: str
-        choices: [file, postgresql, netbox]
-        default: file
-      path:
-        description: The plan file, with an absolute path (V(file)).
-        type: path
-      dsn:
-        description: How to reach the database (V(postgresql)).
-        type: str
-      password:
-        description: The database's password (V(postgresql)).
-        type: str
-      network:
-        description: The plan's name, where a store holds several.
-        type: str
-        default: dn42
-      lock_timeout:
-        description: How many seconds to wait for another run.
-        type: int
-        default: 60
-      url:
-        description: NetBox's address (V(netbox)).
-        type: str
-      token:
-        description: NetBox's token (V(netbox)).
-        type: str
-      validate_certs:
-        description: Whether to check NetBox's certificate.
-        type: bool
-        default: true
-      ca_path:
-        description: The certificate of the authority that signed NetBox's.
-        type: path
-      timeout:
-        description: How many seconds NetBox has for an answer.
-        type: int
-        default: 30
   holders:
     description:
       - Everybody who is asked for, as for M(dn42.compose.address_blocks). Who has a block and is not among them is told as held.
@@ -106,6 +62,8 @@ options:
     default: 100
 notes:
   - Run it on the controller.
+extends_documentation_fragment:
+  - dn42.compose.plan_store
 """
 
 EXAMPLES = r"""

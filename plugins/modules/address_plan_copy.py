@@ -29,61 +29,12 @@ attributes:
   idempotent:
     description: Where the destination holds the same plan, nothing is written.
     support: full
-options:
-  source:
-    description: The store to copy from.
-    type: dict
-    required: true
-    suboptions: &store
-      kind:
-        description:
-          - C(file) is a YAML file made for git, C(postgresql) a database, C(netbox) prefixes in a NetBox of version 4.0 or newer.
-        type: str
-        choices: [file, postgresql, netbox]
-        default: file
-      path:
-        description: The plan file, with an absolute path. For C(file), which needs it.
-        type: path
-      dsn:
-        description: The database as libpq takes it, without a password, such as V(host=db.example.org dbname=dn42). For C(postgresql), which needs it.
-        type: str
-      password:
-        description: The password for O(source.dsn) and O(destination.dsn), where libpq does not find it by itself. For C(postgresql).
-        type: str
-      network:
-        description: The name of the plan, where several share a database or a NetBox. For C(postgresql) and C(netbox).
-        type: str
-        default: dn42
-      lock_timeout:
-        description: How many seconds to wait for another run that writes the plan. For C(file) and C(postgresql).
-        type: int
-        default: 60
-      url:
-        description: The address of NetBox's start page, such as V(https://netbox.example.org). For C(netbox), which needs it.
-        type: str
-      token:
-        description: An API token that may write. For C(netbox), which needs it.
-        type: str
-      validate_certs:
-        description: Whether NetBox must show a certificate that is trusted.
-        type: bool
-        default: true
-      ca_path:
-        description: A file with the certificate of the CA that signed NetBox's. For C(netbox).
-        type: path
-      timeout:
-        description: How many seconds NetBox may take for one answer.
-        type: int
-        default: 30
-  destination:
-    description: The store to copy to.
-    type: dict
-    required: true
-    suboptions: *store
 notes:
   - Nobody should change the plan in the source meanwhile. When that happens the module fails and says so.
 seealso:
   - module: dn42.compose.address_blocks
+extends_documentation_fragment:
+  - dn42.compose.plan_store.copy
 """
 
 EXAMPLES = r"""

@@ -16,6 +16,10 @@ description:
 author:
   - the dn42.compose contributors (@dn42-compose)
 options:
+  known:
+    description:
+      - What an earlier task returned as RV(host). It is judged by O(wanted) on the controller, and the host is not asked again.
+    type: dict
   wanted:
     description:
       - What the node is going to need. Nothing is judged when the option is not given.
@@ -183,6 +187,14 @@ host:
           when C(/etc/sysctl.d/90-dn42-accept-ra.conf) was written.
       type: list
       elements: dict
+    stack:
+      description:
+        - What there is of the node itself. C(public_key) is empty unless it is noted beside a key that only its owner can read. C(network) (null
+          for none) and the tags of C(images) are told by a running Docker alone.
+      type: dict
+    host_access:
+      description: Whether an earlier run let the host itself use DN42.
+      type: bool
     udp:
       description: UDP sockets with C(port), C(address), C(process) and C(pid); null for the kernel's own.
       type: list
@@ -227,14 +239,16 @@ import shutil
 import socket
 import stat
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _node_key
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
 BRIDGE_NF = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+HOST_ACCESS_UNIT = "/etc/systemd/system/dn42-host-access.service"
 DOCKER_SOCKET = "/run/docker.sock"
 DOCKER_ROOT = "/var/lib/docker"
 API_TIMEOUT = 10.0
@@ -295,6 +309,7 @@ class Facts:
         self.module = module
         self.bridge: str = (module.params["wanted"] or {}).get("bridge") or "br-dn42"
         self.stack: str = module.params["stack_directory"]
+        self.node: dict[str, Any] = {}
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
         """Run a command in the C locale; a missing program is exit code 127."""
@@ -376,7 +391,9 @@ class Facts:
         try:
             facts["version"] = docker_api("/version")["Version"]
             facts["root"] = docker_api("/info").get("DockerRootDir") or DOCKER_ROOT
-            facts["networks"] = _host.docker_networks(docker_api("/networks"))
+            networks = docker_api("/networks")
+            facts["networks"] = _host.docker_networks(networks)
+            self.node.update(network=_host.node_network(networks), images=_host.node_images(docker_api("/images/json")))
         except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
             self.module.fail_json(msg=f"Docker runs but does not answer on {DOCKER_SOCKET}: {error}")
 
@@ -462,6 +479,15 @@ class Facts:
         except (ValueError, KeyError, TypeError):
             return []
 
+    def public_key(self) -> str:
+        """Return the public key noted beside the router's private key, empty where a run has to look after the key."""
+        directory = Path(self.stack) / "secrets" / "router"
+        try:
+            owner = directory.stat().st_uid
+        except OSError:
+            return ""
+        return _node_key.known_public_key(directory) if _node_key.is_safe(directory / _node_key.PRIVATE_KEY, owner) else ""
+
     @staticmethod
     def resolv_conf() -> dict[str, Any]:
         """Return the file behind /etc/resolv.conf and the name servers in it."""
@@ -512,6 +538,8 @@ class Facts:
             "default_routes": routes,
             "routes": self.routes(),
             "ra_interfaces": _host.ra_interfaces(routes, {name: self.accept_ra(name) for name in kept}),
+            "stack": dict(self.node, public_key=self.public_key()),
+            "host_access": os.path.exists(HOST_ACCESS_UNIT),
             "udp": _host.parse_ss(self.output("ss", "-Hulnp")),
             "own_udp_ports": self.own_udp_ports(),
             "resolv_conf": self.resolv_conf(),
@@ -537,22 +565,20 @@ def main() -> None:
         argument_spec={
             "wanted": {"type": "dict", "options": wanted},
             "stack_directory": {"type": "path", "default": "/opt/dn42"},
+            "known": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     host = Facts(module).collect()
-    problems, notices, shown = [], [], {}
+    judged = {"problems": [], "notices": []}
     if module.params["wanted"] is not None:
         try:
-            problems = _host.problems(host, module.params["wanted"])
-            notices = _host.warnings(host, module.params["wanted"])
-            shown["report"] = _host.report(module.params["wanted"]["name"], problems, notices)
-            shown["table"] = _host.table(host, module.params["wanted"])
+            judged = _host.judge(host, module.params["wanted"])
         except ValueError as error:
             module.fail_json(msg=f"wanted: {error}")
-    for notice in notices:
+    for notice in judged["notices"]:
         module.warn(notice)
-    module.exit_json(changed=False, host=host, problems=problems, notices=notices, **shown)
+    module.exit_json(changed=False, host=host, **judged)
 
 
 if __name__ == "__main__":

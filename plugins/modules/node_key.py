@@ -33,6 +33,11 @@ options:
     description: The router's image.
     type: str
     required: true
+  known:
+    description:
+      - The public key that M(dn42.compose.host_facts) found written down beside a private key that nobody has touched. The node is not asked
+        again then, unless O(private_key) is given.
+    type: str
   private_key:
     description: A key of the user's own instead of one made on the node.
     type: str
@@ -54,22 +59,17 @@ public_key:
 """
 
 import os
-import stat
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils._release import make_secrets_directory, write_atomically
+from ansible_collections.dn42.compose.plugins.module_utils import _node_key as node_key
+from ansible_collections.dn42.compose.plugins.module_utils._release import make_secrets_directory
+from ansible_collections.dn42.compose.plugins.module_utils._release_files import write_atomically
 
 
 def needs_change(key: Path, owner: int, supplied: str) -> bool:
     """Whether the key is missing, another one, or readable by others."""
-    try:
-        state = key.stat()
-    except OSError:
-        return True
-    if supplied and key.read_text().strip() != supplied:
-        return True
-    return state.st_uid != owner or bool(stat.S_IMODE(state.st_mode) & 0o077)
+    return not node_key.is_safe(key, owner) or bool(supplied and key.read_text().strip() != supplied)
 
 
 def public_key(module: AnsibleModule, directory: str, owner: int) -> str:
@@ -97,13 +97,17 @@ def main() -> None:
             "owner": {"type": "int", "required": True},
             "image": {"type": "str", "required": True},
             "private_key": {"type": "str", "no_log": True},
+            "known": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
     directory, owner = module.params["directory"], module.params["owner"]
     supplied = (module.params["private_key"] or "").strip()
-    key = Path(directory) / "private.key"
+    key = Path(directory) / node_key.PRIVATE_KEY
     changed = needs_change(key, owner, supplied)
+    known = "" if changed else node_key.known_public_key(Path(directory))
+    if known:
+        module.exit_json(changed=False, public_key=known)
     if module.check_mode:
         known = public_key(module, directory, owner) if key.exists() and image_exists(module) else ""
         module.exit_json(changed=changed, public_key=known)
@@ -114,7 +118,9 @@ def main() -> None:
         elif key.exists():
             os.chown(key, owner, owner)
             key.chmod(0o400)
-    module.exit_json(changed=changed, public_key=public_key(module, directory, owner))
+    public = public_key(module, directory, owner)
+    node_key.note_public_key(Path(directory), owner, public)
+    module.exit_json(changed=changed, public_key=public)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ HOSTS = {
         Host("fra1", "node-docker", ("host", "node"), 11),
         Host("hkg1", "node", ("host", "node"), 12),
         Host("nrt1", "node", ("host", "node"), 13),
+        Host("syd1", "node", ("host", "node"), 14),
         Host("peer1", "peer", ("host", "peer1"), 100),
     )
 }

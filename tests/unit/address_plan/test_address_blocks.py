@@ -20,6 +20,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.dn42.compose.plugins.action.address_plan import ActionModule
+from ansible_collections.dn42.compose.plugins.doc_fragments import plan_store
 from ansible_collections.dn42.compose.plugins.module_utils import _plan_text as plan_text
 from ansible_collections.dn42.compose.plugins.module_utils._address_plan.model import Refused
 from ansible_collections.dn42.compose.plugins.modules import address_blocks, address_plan
@@ -182,10 +183,14 @@ def test_without_netaddr(tmp_path: Path) -> None:
 
 
 def test_argument_spec_is_documented() -> None:
-    documented = yaml.safe_load(address_blocks.DOCUMENTATION)["options"]
-    assert set(documented) == set(address_blocks.ARGUMENT_SPEC)
-    stores = documented["store"]["suboptions"]
-    assert {name: entry.get("default") for name, entry in stores.items()} == {name: entry.get("default") for name, entry in address_blocks.STORE_SPEC.items()}
+    store = yaml.safe_load(plan_store.ModuleDocFragment.DOCUMENTATION)["options"]
+    assert {*yaml.safe_load(address_blocks.DOCUMENTATION)["options"], *store} == set(address_blocks.ARGUMENT_SPEC)
+    copied = yaml.safe_load(plan_store.ModuleDocFragment.COPY)["options"]
+    for documented in (store["store"], copied["source"], copied["destination"]):
+        options = documented["suboptions"]
+        assert set(options) == set(address_blocks.STORE_SPEC)
+        for name, spec in address_blocks.STORE_SPEC.items():
+            assert {key: options[name].get(key) for key in ("type", "default", "choices")} == {key: spec.get(key) for key in ("type", "default", "choices")}
     assert yaml.safe_load(address_plan.DOCUMENTATION)["options"].keys() == ActionModule._VALID_ARGS
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.dn42.compose.plugins.modules import address_blocks_info
 
@@ -112,11 +111,3 @@ def test_a_store_that_cannot_be_opened(info: Any) -> None:
     result = info(store={"kind": "file", "path": "addresses.yml"})
     assert result["failed"]
     assert result["faults"][0]["key"] == "store.path"
-
-
-def test_documentation_and_options_agree() -> None:
-    documented = yaml.safe_load(address_blocks_info.DOCUMENTATION)["options"]
-    suboptions = documented["store"]["suboptions"]
-    assert set(suboptions) == set(address_blocks_info.STORE_SPEC)
-    for name, spec in address_blocks_info.STORE_SPEC.items():
-        assert (suboptions[name]["type"], suboptions[name].get("default"), suboptions[name].get("choices")) == (spec["type"], spec.get("default"), spec.get("choices"))

@@ -35,6 +35,7 @@ def declared(directory: Path, files: dict[str, str], release: str = "r1", **secr
                 "check": [],
                 "check_capabilities": [],
                 "reload": [],
+                "before_recreate": [],
                 "secrets": {
                     "owner": os.getuid(),
                     "keep": ["private.key"],
