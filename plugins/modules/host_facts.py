@@ -245,11 +245,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-<<<<<<< HEAD
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _node_key
-=======
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _systemd
->>>>>>> host
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _node_key, _systemd
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
