@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
-import socket
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -27,8 +25,9 @@ except ImportError:
 
 
 from ansible_collections.dn42.compose.plugins.module_utils import _compose
+from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, plain, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, operator, plain, send_bytes
 
 
 def _sha256(content: bytes) -> str:
@@ -38,11 +37,6 @@ def _sha256(content: bytes) -> str:
 def _shut_down(model: Mapping[str, Any]) -> List[str]:
     """BIRD's names of the sessions that the release shuts down on purpose."""
     return sorted(session["protocol"] for peer in model.get("peers") or [] if peer.get("shutdown") for session in peer["sessions"])
-
-
-def operator() -> str:
-    """Who runs this on which controller, for the node's history."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 class Rendered(NamedTuple):
@@ -71,7 +65,11 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         args = plain(self._task.args)
         if boolean(args.get("network_only", False)):
-            result.update(self._node({"operation": "inspect_network", "declared": self._declared([], b"", args)}, task_vars))
+            declared = self._declared([], b"", args)
+            if self._network_is_known(args.get("known") or {}, declared):
+                result.update(changed=False, changes=[])
+                return result
+            result.update(self._node({"operation": "inspect_network", "declared": declared}, task_vars))
             result["changes"] = [change["what"] for change in result.pop("found", [])]
             return result
         rendered = [self._render(role, args["model"], task_vars) for role in load_service_roles(args["services"], task_vars)]
@@ -90,6 +88,16 @@ class ActionModule(ActionBase):
             return result
         result.update(self._apply(declared, rendered, compose, result["changes"], task_vars))
         return result
+
+    @staticmethod
+    def _network_is_known(known: Mapping[str, Any], declared: Mapping[str, Any]) -> bool:
+        """Whether host_facts found the network as declared, or none at all. Else only the node can tell what it would mean."""
+        if "network" not in known:
+            return False
+        if known["network"] is None:
+            return True
+        live = docker_network.live_settings(known["network"], declared["network"]["driver_opts"])
+        return not docker_network.differences(live, docker_network.declared_settings(declared["network"], declared["project"]))
 
     def _node(self, args: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         return self._execute_module(module_name="dn42.compose.release", module_args=args, task_vars=task_vars)

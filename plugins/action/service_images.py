@@ -26,6 +26,9 @@ class ActionModule(ActionBase):
         base_image = str(args.get("base_image"))
         roles = load_service_roles(args.get("services") or [], task_vars)
         tags = {role.name: role.image_tag(base_image) for role in roles}
+        if set(tags.values()) <= set(args.get("known") or []):
+            result.update(changed=False, missing=[], images=tags)
+            return result
         request = {"images": tags, "base_image": base_image, "archive": args.get("archive")}
         answer = self._execute_module(module_name="dn42.compose.service_images", module_args=request, task_vars=task_vars)
         missing = answer.get("missing") or []

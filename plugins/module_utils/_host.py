@@ -28,6 +28,7 @@ PRIVATE_SPACE = {"ipv4": ("10.0.0.0/8", "172.16.0.0/12"), "ipv6": ("fc00::/7",)}
 SHOWN_ROUTES = 3  # of those through one interface; a host that is in DN42 by another program has a thousand
 # A socket of ours on the host: the kernel's own has no process.
 TUNNEL_PROCESSES = frozenset({None, "wireguard-go"})
+OUR_IMAGES = "dn42-"
 OUR_NETWORK = "dn42"
 # Where the role docker keeps the interfaces that go on heeding router advertisements while the host forwards.
 ACCEPT_RA_FILE = "/etc/sysctl.d/90-dn42-accept-ra.conf"
@@ -185,6 +186,17 @@ def docker_networks(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return sorted(networks, key=lambda network: network["name"])
+
+
+def node_network(answer: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the settings of the node's network out of what Docker's API says of all networks, None where there is none."""
+    settings = ("Driver", "EnableIPv6", "Internal", "IPAM", "Options", "Labels")
+    return next(({key: item.get(key) for key in settings} for item in answer if item["Name"] == OUR_NETWORK), None)
+
+
+def node_images(answer: list[dict[str, Any]]) -> list[str]:
+    """Return the tags of the node's own images out of what Docker's API says of all images, sorted."""
+    return sorted(tag for item in answer for tag in item.get("RepoTags") or [] if tag.startswith(OUR_IMAGES))
 
 
 def parse_base_chains(text: str) -> list[dict[str, Any]]:

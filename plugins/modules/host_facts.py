@@ -189,6 +189,11 @@ host:
           when C(/etc/sysctl.d/90-dn42-accept-ra.conf) was written.
       type: list
       elements: dict
+    stack:
+      description:
+        - What there is of the node itself. C(public_key) is empty unless it is noted beside a key that only its owner can read. C(network) (null
+          for none) and the tags of C(images) are told by a running Docker alone.
+      type: dict
     host_access:
       description: Whether an earlier run let the host itself use DN42.
       type: bool
@@ -236,10 +241,11 @@ import shutil
 import socket
 import stat
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _systemd
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _node_key, _systemd
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
@@ -305,6 +311,7 @@ class Facts:
         self.module = module
         self.bridge: str = (module.params["wanted"] or {}).get("bridge") or "br-dn42"
         self.stack: str = module.params["stack_directory"]
+        self.node: dict[str, Any] = {}
 
     def run(self, argv: list[str]) -> tuple[int, str, str]:
         """Run a command in the C locale; a missing program is exit code 127."""
@@ -379,7 +386,9 @@ class Facts:
         try:
             facts["version"] = docker_api("/version")["Version"]
             facts["root"] = docker_api("/info").get("DockerRootDir") or DOCKER_ROOT
-            facts["networks"] = _host.docker_networks(docker_api("/networks"))
+            networks = docker_api("/networks")
+            facts["networks"] = _host.docker_networks(networks)
+            self.node.update(network=_host.node_network(networks), images=_host.node_images(docker_api("/images/json")))
         except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
             self.module.fail_json(msg=f"Docker runs but does not answer on {DOCKER_SOCKET}: {error}")
 
@@ -465,6 +474,15 @@ class Facts:
         except (ValueError, KeyError, TypeError):
             return []
 
+    def public_key(self) -> str:
+        """Return the public key noted beside the router's private key, empty where a run has to look after the key."""
+        directory = Path(self.stack) / "secrets" / "router"
+        try:
+            owner = directory.stat().st_uid
+        except OSError:
+            return ""
+        return _node_key.known_public_key(directory) if _node_key.is_safe(directory / _node_key.PRIVATE_KEY, owner) else ""
+
     @staticmethod
     def resolv_conf() -> dict[str, Any]:
         """Return the file behind /etc/resolv.conf and the name servers in it."""
@@ -515,6 +533,7 @@ class Facts:
             "default_routes": routes,
             "routes": self.routes(),
             "ra_interfaces": _host.ra_interfaces(routes, {name: self.accept_ra(name) for name in kept}),
+            "stack": dict(self.node, public_key=self.public_key()),
             "host_access": os.path.exists(HOST_ACCESS_UNIT),
             "udp": _host.parse_ss(self.output("ss", "-Hulnp")),
             "own_udp_ports": self.own_udp_ports(),

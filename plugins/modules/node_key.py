@@ -33,6 +33,11 @@ options:
     description: The router's image.
     type: str
     required: true
+  known:
+    description:
+      - The public key that M(dn42.compose.host_facts) found written down beside a private key that nobody has touched. The node is not asked
+        again then, unless O(private_key) is given.
+    type: str
   private_key:
     description: A key of the user's own instead of one made on the node.
     type: str
@@ -53,26 +58,18 @@ public_key:
   type: str
 """
 
-import hashlib
 import os
-import stat
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils._release import make_secrets_directory, write_atomically
-
-PUBLIC_KEY = "public.key"
+from ansible_collections.dn42.compose.plugins.module_utils import _node_key as node_key
+from ansible_collections.dn42.compose.plugins.module_utils._release import make_secrets_directory
+from ansible_collections.dn42.compose.plugins.module_utils._release_files import write_atomically
 
 
 def needs_change(key: Path, owner: int, supplied: str) -> bool:
     """Whether the key is missing, another one, or readable by others."""
-    try:
-        state = key.stat()
-    except OSError:
-        return True
-    if supplied and key.read_text().strip() != supplied:
-        return True
-    return state.st_uid != owner or bool(stat.S_IMODE(state.st_mode) & 0o077)
+    return not node_key.is_safe(key, owner) or bool(supplied and key.read_text().strip() != supplied)
 
 
 def public_key(module: AnsibleModule, directory: str, owner: int) -> str:
@@ -84,22 +81,6 @@ def public_key(module: AnsibleModule, directory: str, owner: int) -> str:
     if code != 0:
         module.fail_json(msg=f"the node's key in {directory} cannot be used: {err.strip() or out.strip()}")
     return out.strip()
-
-
-def known_public_key(directory: Path) -> str:
-    """The public half as an earlier run wrote it down, empty where the key has become another one since."""
-    try:
-        noted, public = (directory / PUBLIC_KEY).read_text().split()
-        private = (directory / "private.key").read_bytes()
-    except (OSError, ValueError):
-        return ""
-    return public if noted == hashlib.sha256(private).hexdigest() else ""
-
-
-def note_public_key(directory: Path, owner: int, public: str) -> None:
-    """Write the public half down with the hash of its key, so that the next run need not start a container to hear it."""
-    digest = hashlib.sha256((directory / "private.key").read_bytes()).hexdigest()
-    write_atomically(directory / PUBLIC_KEY, f"{digest} {public}\n".encode(), 0o400, owner)
 
 
 def image_exists(module: AnsibleModule) -> bool:
@@ -116,14 +97,15 @@ def main() -> None:
             "owner": {"type": "int", "required": True},
             "image": {"type": "str", "required": True},
             "private_key": {"type": "str", "no_log": True},
+            "known": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,
     )
     directory, owner = module.params["directory"], module.params["owner"]
     supplied = (module.params["private_key"] or "").strip()
-    key = Path(directory) / "private.key"
+    key = Path(directory) / node_key.PRIVATE_KEY
     changed = needs_change(key, owner, supplied)
-    known = "" if changed else known_public_key(Path(directory))
+    known = "" if changed else node_key.known_public_key(Path(directory))
     if known:
         module.exit_json(changed=False, public_key=known)
     if module.check_mode:
@@ -137,7 +119,7 @@ def main() -> None:
             os.chown(key, owner, owner)
             key.chmod(0o400)
     public = public_key(module, directory, owner)
-    note_public_key(Path(directory), owner, public)
+    node_key.note_public_key(Path(directory), owner, public)
     module.exit_json(changed=changed, public_key=public)
 
 

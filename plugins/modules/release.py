@@ -59,7 +59,7 @@ options:
     type: int
     default: 180
   lost_sessions:
-    description: How many sessions that were established may be down after the release. Those that it removes or shuts down do not count.
+    description: How many sessions that were established may be down after the release, and as many tunnels without a handshake. Those that it removes or shuts down do not count.
     type: int
     default: 0
   lost_routes:
@@ -80,6 +80,11 @@ options:
         neither O(services) nor O(images).
     type: bool
     default: false
+  known:
+    description: >-
+      What M(dn42.compose.host_facts) found of the node (C(host.stack)). With O(network_only), a network that is as declared then needs no
+      question to the node.
+    type: dict
   operation:
     description: Set by the action plugin.
     type: str
@@ -190,6 +195,7 @@ def main() -> None:
             "removal_limit": {"type": "int", "default": 50},
             "allow_removal": {"type": "bool", "default": False},
             "network_only": {"type": "bool", "default": False},
+            "known": {"type": "dict"},
             "operation": {"type": "str", "choices": ["inspect", "inspect_network", "apply"]},
             "declared": {"type": "dict"},
             "archive": {"type": "path"},

@@ -34,6 +34,10 @@ options:
       - Path on the node of an archive made by C(docker save) that holds O(base_image).
       - Loaded when the base image is missing. Without it Docker pulls the base image.
     type: path
+  known:
+    description: Tags of the images that M(dn42.compose.host_facts) found on the node. Where they are all that is wanted, the node is not asked again.
+    type: list
+    elements: str
   images:
     description: Set by the action plugin, the tag for each service role.
     type: dict
@@ -112,6 +116,7 @@ def main() -> None:
             "archive": {"type": "path"},
             "images": {"type": "dict"},
             "contexts": {"type": "dict"},
+            "known": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,
     )
