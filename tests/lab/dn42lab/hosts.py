@@ -225,6 +225,12 @@ def stop(lab: str, host: Host) -> None:
     network.delete_netns(container_name(lab, host))
 
 
+def kill(lab: str, host: Host) -> None:
+    """End a host without a word, as a power cut would."""
+    run(["podman", "kill", container_name(lab, host)])
+    network.delete_netns(container_name(lab, host))
+
+
 def wait(lab: str, host: Host) -> str:
     """Wait until systemd has started everything and sshd answers; return what systemd calls it.
 
