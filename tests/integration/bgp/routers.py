@@ -102,6 +102,10 @@ class Router:
         """Tell whether an address answers to one of ours."""
         return self.run(sys.executable, str(ECHO), source, destination, check=False).returncode == 0
 
+    def command(self, root: Path, *command: str) -> list[str]:
+        """The command line of a program of another root file system, in the network namespace."""
+        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "chroot", str(root), *command]
+
     @contextlib.contextmanager
     def running(self, *command: str) -> Iterator[None]:
         """Have one of the machine's programs in the network namespace, which says so when it is ready."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import endpoints
 from .keys import KeyFileError
+from .latency import Latencies
 from .lookups import Lookups
 from .model import ConfigError, Desired, Tunnel, load
 from .observe import Observed
@@ -61,6 +62,7 @@ class Keeper:
         self._tunnels: dict[str, dict[str, Any]] = {}
         self._memos: dict[str, endpoints.Memo] = {}
         self._roa = RoaFiles()
+        self._latency = Latencies()
         self._soon = 0
         self._began = 0.0
         self._told = True
@@ -92,6 +94,7 @@ class Keeper:
             self._problem("namespace", None)
         except CommandError as error:
             self._problem("namespace", str(error))
+        self._guard("latency", self._keep_latency)
         self._write_status()
         self._soon = self._soon + 1 if pending else 0
         if 0 < self._soon <= SOON_PASSES:
@@ -127,6 +130,11 @@ class Keeper:
     def _keep_roa(self) -> None:
         """Give BIRD the ROAs that were fetched."""
         self._roa.keep(bird_may_be_down=not READY.exists(), log=lambda text: log(f"roa: {text}"))
+
+    def _keep_latency(self) -> None:
+        """Measure latencies where the declaration wants it."""
+        if self._desired is not None:
+            self._latency.keep(self._desired.latency, bird_may_be_down=not READY.exists(), log=lambda text: log(f"latency: {text}"))
 
     def _keep_bridge(self, observed: Observed) -> None:
         """Gateway addresses, no default route; then BIRD may start."""
@@ -263,6 +271,7 @@ class Keeper:
                 "configuration": self._config_hash,
                 "nftables": self._nftables_hash,
                 "roa": self._roa.status(),
+                "latency": self._latency.status(),
                 "problems": {what: error for what, error in self._problems.items() if error},
                 "tunnels": self._tunnels,
             },
@@ -273,7 +282,8 @@ class Keeper:
         try:
             status = json.loads(STATUS.read_bytes())
             tunnels = status["tunnels"]
-            self._roa.loaded = status["roa"]["loaded"]
+            self._roa.loader.loaded = status["roa"]["loaded"]
+            self._latency.loader.loaded = status["latency"]["loaded"]
             self._tunnels = {name: {**self._state(name), **state} for name, state in tunnels.items()}
             self._memos = {name: endpoints.Memo(declared=state.get("endpoint")) for name, state in tunnels.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
