@@ -18,7 +18,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
-from ansible_collections.dn42.compose.plugins.module_utils import _dn42, _peering
+from ansible_collections.dn42.compose.plugins.module_utils import _anycast, _dn42, _peering
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
@@ -258,6 +258,7 @@ def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> 
         "endpoint": _node_endpoint(reader, host_vars),
         "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
         "peers": _read_peers(reader, host_vars, asn),
+        "anycast": _anycast.read(reader, host_vars),
     }
 
 
@@ -408,6 +409,13 @@ def _addresses(plan: Mapping[str, Any], name: str) -> Dict[str, Any]:
     }
 
 
+def _check_anycast(nodes: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], pools: _anycast.Pools, aggregates: Mapping[str, List[str]]) -> None:
+    problems = _anycast.check_network(nodes, pools, aggregates)
+    problems += [problem for name, node in nodes.items() for problem in _anycast.check_targets(name, node, plan[name]["addresses"])]
+    if problems:
+        raise InventoryFaults([Fault(*problem) for problem in problems])
+
+
 def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan: Mapping[str, Any], keys: Mapping[str, str], aggregates: Mapping[str, List[str]]) -> Dict[str, Any]:
     others = [nodes[name] for name in sorted(nodes) if name != node["name"]]
     internal = [_internal_tunnel(node, other, keys.get(other["name"])) for other in others]
@@ -456,7 +464,12 @@ def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], a
     for name, node in nodes.items():
         node["number"] = _number(node, plan[name], pools)
     _check_numbers(nodes)
+    anycast_pools = _anycast.read_pools(pools)
+    _check_anycast(nodes, plan, anycast_pools, aggregates)
     models = {name: _build_node(nodes[name], nodes, plan, public_keys, aggregates) for name in nodes}
+    for name, model in models.items():
+        model["anycast"] = _anycast.entries(nodes[name], plan[name]["addresses"], anycast_pools, aggregates)
+        model["anycast_prefixes"] = _anycast.prefixes(nodes, anycast_pools, aggregates)
     faults = [fault for name, model in models.items() for fault in _check_links(name, [*model["peers"], *model["internal"]], public_keys.get(name))]
     faults += [fault for name, model in models.items() for fault in _check_tunnel_ipv4(name, model["peers"], model["aggregates"]["ipv4"])]
     if faults:
