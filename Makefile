@@ -18,10 +18,12 @@ export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.cache/molecule
 # Each lab of its own name; both may exist at the same time.
 DEMO_LAB := demo
 TEST_LAB := molecule
+SCENARIO_LAB := scenarios
+SCENARIOS := guard docker firewalld trace
 # What takes long is left to `make test-full`.
 export SHORT ?= -m "not full"
 
-.PHONY: help setup demo test test-full lint unit stores policy molecule integration bench collection clean
+.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench collection clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,7 +53,7 @@ test: setup ## Lint, unit tests, and everything on real hosts in the lab
 
 test-full: export DN42_TEST_ROUNDS := 10
 test-full: export SHORT :=
-test-full: test bench ## What takes longer than CI allows: all rounds and whole tables of the tests, and the bench
+test-full: test scenarios bench ## What takes longer than CI allows: all rounds and whole tables of the tests, and the bench
 
 lint: $(VENV)/.complete collection ## ruff, yamllint and ansible-lint (production profile)
 	@$(PHASE) "Lint Python" ruff check .
@@ -67,6 +69,17 @@ stores: setup ## The address plan's stores: writers that are killed, a PostgreSQ
 
 policy: setup ## Routing policy: real BIRD against real BIRD in network namespaces
 	@$(PHASE) "Routing policy" pytest tests/integration/bgp $(SHORT)
+
+scenarios: setup ## All Molecule scenarios on one lab: the first one makes it, every one converges and verifies it
+	@rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
+	@$(PHASE) "Molecule: clear what an earlier run left" env DN42_LAB=$(SCENARIO_LAB) molecule destroy -s $(firstword $(SCENARIOS))
+	@$(PHASE) "Molecule $(firstword $(SCENARIOS)): the whole sequence" env DN42_LAB=$(SCENARIO_LAB) molecule test -s $(firstword $(SCENARIOS)) --destroy=never
+	@for scenario in $(wordlist 2,99,$(SCENARIOS)); do \
+	  $(PHASE) "Molecule $$scenario: converge" env DN42_LAB=$(SCENARIO_LAB) molecule converge -s $$scenario; \
+	  $(PHASE) "Molecule $$scenario: idempotence" env DN42_LAB=$(SCENARIO_LAB) molecule idempotence -s $$scenario; \
+	  $(PHASE) "Molecule $$scenario: verify" env DN42_LAB=$(SCENARIO_LAB) molecule verify -s $$scenario; \
+	done
+	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(SCENARIO_LAB) molecule destroy -s $(firstword $(SCENARIOS))
 
 bench: setup ## Speed of the address plan, as ratios in one run
 	@$(PHASE) "Bench of the address plan" python tests/bench/address_plan.py

@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
     _VALID_ARGS = frozenset(("path", "result", "forget"))
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Answer with `public_keys`: {node: key} of all nodes that ever had one."""
+        """Answer with `public_keys`: {node: key} of all nodes that ever had one, and `known`: those that the file had before."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         path = Path(str(self._task.args["path"]))
@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
             write_atomically(path, keys_text(keys).encode(), 0o644)
         if self._task.diff and changed:
             result["diff"] = {"before_header": str(path), "after_header": str(path), "before": keys_text(before), "after": keys_text(keys)}
-        result.update(changed=changed, public_keys=keys)
+        result.update(changed=changed, public_keys=keys, known=before)
         return result
 
     def _reported(self, task_vars: Mapping[str, Any]) -> Dict[str, str]:

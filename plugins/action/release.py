@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
-import socket
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -29,7 +27,7 @@ except ImportError:
 from ansible_collections.dn42.compose.plugins.module_utils import _compose
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, plain, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, operator, plain, send_bytes
 
 
 def _sha256(content: bytes) -> str:
@@ -39,11 +37,6 @@ def _sha256(content: bytes) -> str:
 def _shut_down(model: Mapping[str, Any]) -> List[str]:
     """BIRD's names of the sessions that the release shuts down on purpose."""
     return sorted(session["protocol"] for peer in model.get("peers") or [] if peer.get("shutdown") for session in peer["sessions"])
-
-
-def operator() -> str:
-    """Who runs this on which controller, for the node's history."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 class Rendered(NamedTuple):

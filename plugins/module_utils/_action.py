@@ -9,7 +9,9 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 import tempfile
 from typing import Any, Dict, Iterable, List, Mapping
 
@@ -43,6 +45,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, str) else value
+
+
+def operator() -> str:
+    """Who runs this on which controller, for a node's history."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def send_bytes(action: ActionBase, content: bytes, name: str) -> str:

@@ -78,13 +78,13 @@ LINK_TYPES: Dict[str, int] = {"physical": 81, "ixp": 82, "tunnel": 83, "virtual_
 REGIONS = (41, 70)
 COUNTRY_BASE = 1000  # plus the country's number in ISO 3166-1
 
-_LATENCY_LIMITS = (2.7, 7.3, 20, 55, 148, 403, 1097, 2981)  # ms
+LATENCY_LIMITS = (2.7, 7.3, 20, 55, 148, 403, 1097, 2981)  # ms
 _LOSS_LIMITS = (0, 1, 5)  # per cent
 
 
 def latency_value(milliseconds: float) -> int:
     """1 to 9."""
-    return 1 + sum(milliseconds > limit for limit in _LATENCY_LIMITS)
+    return 1 + sum(milliseconds > limit for limit in LATENCY_LIMITS)
 
 
 def bandwidth_value(megabits: float) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 MINIMUM_DOCKER = (24,)
 MINIMUM_COMPOSE = (2, 20)
+DOCKER_FILTERS_IPV6 = (27,)  # makes rules for IPv6 without being told (ip6tables)
 MINIMUM_FREE = 2 * 1024**3  # bytes: images, one release beside the other, logs
 # Debian release from which the distribution has Compose v2.
 COMPOSE_IN_DEBIAN = 13
@@ -213,9 +214,17 @@ def parse_base_chains(text: str) -> list[dict[str, Any]]:
 
 
 def parse_ufw(text: str) -> dict[str, Any]:
-    """Return whether ufw is active and the UDP ports it lets in from anywhere, of ``ufw status``."""
+    """Return what ufw lets in and through, of ``ufw status verbose``: whether it is active, the UDP ports open to anywhere, whether it
+    forwards by default, and the bridges whose own frames it lets pass.
+    """
     ports = re.findall(r"^(\d+)(?:/udp)?\s+ALLOW(?: IN)?\s+Anywhere", text, re.MULTILINE)
-    return {"active": "Status: active" in text, "udp_ports": sorted({int(port) for port in ports})}
+    bridges = re.findall(r"^Anywhere(?: \(v6\))? on (\S+)\s+ALLOW FWD\s+Anywhere(?: \(v6\))? on \1\b", text, re.MULTILINE)
+    return {
+        "active": "Status: active" in text,
+        "udp_ports": sorted({int(port) for port in ports}),
+        "forwards": "allow (routed)" in text,
+        "bridges": sorted(set(bridges)),
+    }
 
 
 def parse_timedatectl(text: str) -> bool | None:
@@ -403,22 +412,39 @@ def _zones(host: Host, wanted: Wanted) -> Iterable[str]:
 _CHECKS: tuple[Callable[[Host, Wanted], Iterable[str]], ...] = (_init, _disk, _kernel, _docker, _overlaps, _names_and_ports, _zones)
 
 
+def _docker_leaves_ipv6(host: Host) -> bool:
+    """Whether the host's Docker makes no IPv6 rules of its own: without them nobody lets a bridge's frames through iptables' FORWARD."""
+    version = version_tuple(host["docker"]["version"] or "")
+    return bool(version) and version < DOCKER_FILTERS_IPV6
+
+
+def _ufw(host: Host, wanted: Wanted) -> Iterable[str]:
+    """What to add to ufw."""
+    ufw = host["ufw"]
+    closed = [port for port in wanted.udp_ports if port not in ufw["udp_ports"]]
+    if closed:
+        yield (
+            f"ufw is active and not known to let the tunnels' UDP ports in: {' && '.join(f'ufw allow {port}/udp comment dn42' for port in closed)}."
+            " Until then peers reach this node only while it talks to them."
+        )
+    passes = ufw["forwards"] or wanted.bridge in ufw["bridges"]
+    if host["bridge_nf_call_ip6tables"] == 1 and _docker_leaves_ipv6(host) and not passes:
+        yield (
+            "ufw drops IPv6 between this node's containers and DN42, all but pings, because br_netfilter shows it what crosses the bridge:"
+            f" ufw route allow in on {wanted.bridge} out on {wanted.bridge} comment dn42. dn42_firewall_strategy: bridge_nf does it too, for all bridges of the host."
+        )
+
+
 def _other_firewalls(host: Host, wanted: Wanted) -> Iterable[str]:
     """What to open in a firewall that this collection does not manage: it changes nobody's rules."""
     if host["firewalld"]["running"]:
         return
-    ufw = host["ufw"]
-    closed = [port for port in wanted.udp_ports if port not in ufw["udp_ports"]]
-    if ufw["active"]:
-        if closed:
-            yield (
-                f"ufw is active and not known to let the tunnels' UDP ports in: {' && '.join(f'ufw allow {port}/udp comment dn42' for port in closed)}."
-                " Until then peers reach this node only while it talks to them."
-            )
+    if host["ufw"]["active"]:
+        yield from _ufw(host, wanted)
         return
     for chain in host["base_chains"]:
-        # The one of iptables is Docker's: it drops by default and lets each bridge's own frames pass.
-        if chain["policy"] != "drop" or (chain["hook"] == "forward" and chain["name"] == "FORWARD"):
+        dockers = chain["hook"] == "forward" and chain["name"] == "FORWARD" and not (chain["family"] == "ip6" and _docker_leaves_ipv6(host))
+        if chain["policy"] != "drop" or dockers:
             continue
         place = f"{chain['family']} {chain['table']} {chain['name']}"
         if chain["hook"] == "input" and wanted.udp_ports:

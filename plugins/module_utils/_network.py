@@ -16,9 +16,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
-from ansible_collections.dn42.compose.plugins.module_utils import _anycast, _dn42, _peering
+from ansible_collections.dn42.compose.plugins.module_utils import _anycast, _backbone, _dn42, _latency, _peering
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
@@ -245,16 +245,26 @@ def _check_bird(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
         reader.fault("dn42_router_bird_version", host_vars["dn42_router_bird_version"], problem)
 
 
+def _check_roa(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
+    """Refuse a router that would wait for ROAs which nobody fetches: it refuses every route until there are some."""
+    services = host_vars.get("dn42_stack_services") or []
+    if str(host_vars.get("dn42_router_roa")) == "files" and "rpki" not in services:
+        problem = "needs the service that fetches ROAs, for without any every route of every peer is refused: add rpki to dn42_stack_services"
+        reader.fault("dn42_router_roa", host_vars["dn42_router_roa"], problem)
+
+
 def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> Dict[str, Any]:
     reader = _Reader(name, faults)
     asn = _own_value(reader, host_vars, "dn42_asn", values.asn)
     _check_bird(reader, host_vars)
+    _check_roa(reader, host_vars)
     return {
         "name": name,
         "asn": asn,
         "region": _own_value(reader, host_vars, "dn42_router_region", _none_or(*_dn42.REGIONS), default=0),
         "country": _own_value(reader, host_vars, "dn42_router_country", _none_or(1, 999), default=0),
         "rtr_servers": _read_rtr_servers(reader, host_vars),
+        "latency": _latency.read_options(lambda option, read, default: _own_value(reader, host_vars, option, read, default)),
         "endpoint": _node_endpoint(reader, host_vars),
         "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
         "peers": _read_peers(reader, host_vars, asn),
@@ -272,6 +282,23 @@ def _same_everywhere(nodes: Mapping[str, Mapping[str, Any]], variables: Mapping[
             faults.append(Fault(name, "dn42_pools", MISSING, f"differs from the pools of {first}; set it once for the group dn42_nodes"))
 
 
+def _read_backbone(variables: Mapping[str, Mapping[str, Any]], faults: List[Fault]) -> Tuple[FrozenSet[_backbone.Link], Optional[FrozenSet[str]]]:
+    """Links and route reflectors, None for those that are still to be chosen. All nodes say the same, which is read from the first."""
+    first = min(variables)
+    for name in sorted(variables):
+        for option in _backbone.OPTIONS:
+            if variables[name].get(option) != variables[first].get(option):
+                faults.append(Fault(name, option, variables[name].get(option, MISSING), f"differs from {first}; set it once for the group dn42_nodes"))
+
+    def report(key: str, value: Any, problem: str) -> None:
+        faults.append(Fault(first, key, value, problem))
+
+    reader = _Reader(first, faults)
+    limit = _own_value(reader, variables[first], _backbone.OPTIONS[3], lambda value: values.integer(value, 2, NODE_NUMBER_LIMIT), default=_backbone.FULL_MESH_LIMIT)
+    links = _backbone.read_links(variables[first].get(_backbone.OPTIONS[1]), variables, report)
+    return links, _backbone.read_reflectors(variables[first].get(_backbone.OPTIONS[2]), limit or _backbone.FULL_MESH_LIMIT, variables, report)
+
+
 def read_inventory(variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Dict[str, Any]]:
     """Read the variables of all nodes: {node: {variable: value}} to {node: {name, asn, endpoint, number, peers}}.
 
@@ -279,11 +306,14 @@ def read_inventory(variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Dict
     """
     faults: List[Fault] = []
     nodes = {name: _read_node(name, variables[name], faults) for name in sorted(variables)}
-    for name, node in nodes.items():
-        internal = [interface_name("in", other) for other in nodes if other != name]
-        node["interfaces"] = sorted([peer["interface"] for peer in node["peers"]] + internal)
     if nodes:
         _same_everywhere(nodes, variables, faults)
+        links, reflectors = _read_backbone(variables, faults)
+        for name, node in nodes.items():
+            node["igp"] = _backbone.igp(variables)
+            node["neighbors"] = _backbone.Backbone(links, frozenset()).neighbors(name)
+            node["reflectors"] = None if reflectors is None else sorted(reflectors)
+            node["interfaces"] = sorted([peer["interface"] for peer in node["peers"]] + [interface_name("in", other) for other in node["neighbors"]])
     if faults:
         raise InventoryFaults(faults)
     return nodes
@@ -332,10 +362,7 @@ def _internal_tunnel(node: Mapping[str, Any], other: Mapping[str, Any], key: Opt
     """Our end of the tunnel to another node of our own. Both ends follow from the two nodes' numbers alone."""
     return {
         "name": other["name"],
-        "asn": node["asn"],
         "interface": interface_name("in", other["name"]),
-        "protocol": protocol_name("ibgp", other["name"]),
-        "description": f"node {other['name']}",
         "public_key": key,
         "preshared": False,
         "endpoint": {"host": other["endpoint"], "port": NODE_PORT_BASE + node["number"]},
@@ -416,11 +443,25 @@ def _check_anycast(nodes: Mapping[str, Mapping[str, Any]], plan: Mapping[str, An
         raise InventoryFaults([Fault(*problem) for problem in problems])
 
 
+def _internal_session(node: Mapping[str, Any], other: Mapping[str, Any], plan: Mapping[str, Any]) -> Dict[str, Any]:
+    """Our BGP session with another node, between the nodes' own addresses: it does not depend on any one tunnel."""
+    reflectors = node["reflectors"]
+    return {
+        "name": other["name"],
+        "protocol": protocol_name("ibgp", other["name"]),
+        "description": f"node {other['name']}",
+        "neighbor": plan[other["name"]]["addresses"]["gateway"]["ipv6"],
+        # A reflector passes on to a client what it heard from others.
+        "client": node["name"] in reflectors and other["name"] not in reflectors,
+    }
+
+
 def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan: Mapping[str, Any], keys: Mapping[str, str], aggregates: Mapping[str, List[str]]) -> Dict[str, Any]:
-    others = [nodes[name] for name in sorted(nodes) if name != node["name"]]
-    internal = [_internal_tunnel(node, other, keys.get(other["name"])) for other in others]
+    internal = [_internal_tunnel(node, nodes[name], keys.get(name)) for name in node["neighbors"]]
+    sessions = _backbone.Backbone(frozenset(), frozenset(node["reflectors"])).sessions(node["name"], nodes)
     known = [link for link in internal if link["public_key"]]
     gateway = plan[node["name"]]["addresses"]["gateway"]
+    known_nodes = [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"], "latency_name": protocol_name("node", name)} for name in sorted(nodes)]
     return {
         "node": node["name"],
         "number": node["number"],
@@ -436,9 +477,13 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         "crypto_wireguard": _dn42.CRYPTO_WIREGUARD,
         "rtr_servers": node["rtr_servers"],
         "route_filters": {family: [filter_._asdict() for filter_ in filters] for family, filters in _dn42.ROUTE_FILTERS.items()},
-        "nodes": [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"]} for name in sorted(nodes)],
+        "nodes": known_nodes,
+        "latency": _latency.targets(node["latency"], node["peers"], [other for other in known_nodes if other["name"] != node["name"]]),
         "peers": node["peers"],
         "internal": known,
+        "igp": node["igp"],
+        # A node without a key cannot be reached yet.
+        "ibgp": [_internal_session(node, nodes[name], plan) for name in sessions if keys.get(name)],
         # The ports of all tunnels, also of those whose other end has no key yet.
         "listen_ports": sorted(link["listen_port"] for link in [*node["peers"], *internal]),
         "tunnels": sorted(
@@ -466,6 +511,9 @@ def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], a
     _check_numbers(nodes)
     anycast_pools = _anycast.read_pools(pools)
     _check_anycast(nodes, plan, anycast_pools, aggregates)
+    for node in nodes.values():
+        if node["reflectors"] is None:
+            node["reflectors"] = sorted(_backbone.choose_reflectors({name: each["number"] for name, each in nodes.items()}))
     models = {name: _build_node(nodes[name], nodes, plan, public_keys, aggregates) for name in nodes}
     for name, model in models.items():
         model["anycast"] = _anycast.entries(nodes[name], plan[name]["addresses"], anycast_pools, aggregates)

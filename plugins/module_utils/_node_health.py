@@ -152,7 +152,7 @@ def parse_protocols(text: str) -> Dict[str, Dict[str, Any]]:
             match = _PROTOCOL.match(line)
             session, channel = None, None
             if match:
-                session = {"state": match[2], "since": match[3], "info": match[4].strip(), "established": match[4].startswith("Established")}
+                session = {"state": match[2], "since": match[3], "info": " ".join(match[4].split()), "established": match[4].startswith("Established")}
                 session.update(description=None, neighbor_as=None, channels={})
                 sessions[match[1]] = session
             continue
@@ -236,7 +236,7 @@ def worse(before: Reading, after: Reading, tolerances: Optional[Mapping[str, Any
     """What is worse in `after` than in `before`: sentences for the operator, [] when nothing is.
 
     tolerances:
-        lost_sessions   sessions that may be down, default 0
+        lost_sessions   sessions that may be down, and tunnels that may have no handshake any more, default 0
         lost_routes     percent of the routes of a session and family that may be gone, default 50
         expected_down   names of BIRD protocols that were shut down on purpose, default none
 
@@ -249,10 +249,11 @@ def worse(before: Reading, after: Reading, tolerances: Optional[Mapping[str, Any
     if before["sessions"] and unread:
         return found + [f"the node cannot be read: {problem}" for problem in unread]
     lost = _lost_sessions(before, after, set(allowed.get("expected_down") or ()))
-    found += lost if len(lost) > int(allowed.get("lost_sessions") or 0) else []
+    silent = _silent_tunnels(before, after)
+    found += [line for lines in (lost, silent) if len(lines) > int(allowed.get("lost_sessions") or 0) for line in lines]
     limit = allowed.get("lost_routes")
     found += _lost_routes(before, after, 50.0 if limit is None else float(limit))
-    found += _lost_tunnels(before, after)
+    found += _failed_tunnels(before, after)
     answered = [family for family, answer in before["resolver"].items() if answer == "answers"]
     for family in sorted(answered):
         answer = after["resolver"].get(family, "answers")
@@ -302,16 +303,20 @@ def _lost_routes(before: Reading, after: Reading, limit: float) -> List[str]:
     return lost
 
 
-def _lost_tunnels(before: Reading, after: Reading) -> List[str]:
-    lost = []
+def _failed_tunnels(before: Reading, after: Reading) -> List[str]:
+    """Tunnels that the keeper could make before and cannot now."""
+    both = [(name, tunnel, after["tunnels"][name]) for name, tunnel in sorted(before["tunnels"].items()) if name in after["tunnels"]]
+    return [f"tunnel {name} worked before, now: {now['error']}" for name, tunnel, now in both if _failed(now) and not _failed(tunnel)]
+
+
+def _silent_tunnels(before: Reading, after: Reading) -> List[str]:
+    """Tunnels that had a handshake lately and have none now."""
+    silent = []
     for name, tunnel in sorted(before["tunnels"].items()):
         now = after["tunnels"].get(name)
-        if now is None:
+        if now is None or tunnel["handshake"] is None or tunnel["handshake"] > HANDSHAKE_LIFE:
             continue
-        if _failed(now) and not _failed(tunnel):
-            lost.append(f"tunnel {name} worked before, now: {now['error']}")
-        alive = tunnel["handshake"] is not None and tunnel["handshake"] <= HANDSHAKE_LIFE
-        if alive and (now["handshake"] is None or now["handshake"] > HANDSHAKE_LIFE):
+        if now["handshake"] is None or now["handshake"] > HANDSHAKE_LIFE:
             since = "no handshake yet" if now["handshake"] is None else f"last handshake {now['handshake']} s ago"
-            lost.append(f"tunnel {name} had a handshake {tunnel['handshake']} s ago, now: {since}")
-    return lost
+            silent.append(f"tunnel {name} had a handshake {tunnel['handshake']} s ago, now: {since}")
+    return silent

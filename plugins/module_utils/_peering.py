@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, Dict, List, Mapping, Optional
 
-from ansible_collections.dn42.compose.plugins.module_utils import _dn42
+from ansible_collections.dn42.compose.plugins.module_utils import _dn42, _latency
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 ROLES = ("provider", "customer", "peer")  # RFC 9234, ours on this session
@@ -83,14 +83,18 @@ def allowed_ips(peer: Mapping[str, Any]) -> List[str]:
 
 
 def read_policy(reader: Any, peer: Mapping[str, Any], key: str) -> Dict[str, Any]:
-    """How routes of the peer are treated. `path` is {group: value} of the communities that tell what the tunnel is like."""
+    """How routes of the peer are treated. `path` is {group: value} of the communities that tell what the tunnel is like.
+
+    `latency` is the value in `path`, or a word of `_latency`, or None where the node's option decides.
+    """
 
     def option(name: str, read: Any, default: Any = None) -> Any:
         return reader.read(peer, name, f"{key}.{name}", read, default)
 
+    latency = option("latency", _latency.read_of_peer)
     wireguard = _dn42.CRYPTO_WIREGUARD_PSK if peer.get("preshared_key") else _dn42.CRYPTO_WIREGUARD
     path = {
-        "latency": option("latency", lambda value: _dn42.latency_value(values.number(value, 0, 60000, "ms"))),
+        "latency": latency if isinstance(latency, int) else None,
         "bandwidth": option("bandwidth", lambda value: _dn42.bandwidth_value(values.number(value, 0.1, 1e7, "Mbit/s"))),
         "crypto": option("crypto", lambda value: values.integer(value, 31, 36), wireguard),
         "link_type": option("link_type", lambda value: _dn42.LINK_TYPES[values.one_of(value, _dn42.LINK_TYPES)]),
@@ -102,5 +106,6 @@ def read_policy(reader: Any, peer: Mapping[str, Any], key: str) -> Dict[str, Any
         "local_preference": option("local_preference", lambda value: values.integer(value, 0, 4294967295)),
         "prepend": option("prepend", lambda value: values.integer(value, 0, 16), 0),
         "import_limit": option("import_limit", lambda value: values.integer(value, 0, LIMIT)),
+        "latency": latency,
         "path": {name: value for name, value in path.items() if value is not None},
     }

@@ -146,6 +146,7 @@ class Node:
         self.services = [Service(role, service, self.directory) for role, service in sorted(declared["services"].items())]
         self.run = run
         self.docker = docker
+        self.seen: Dict[str, Dict[str, Any]] = {}  # the containers as changes() found them
 
     # What is there
 
@@ -235,7 +236,7 @@ class Node:
         network = self.network_change()
         if network:
             found.append(network)
-        containers = self.containers()
+        containers = self.seen = self.containers()
         outdated: List[str] = []
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             found.append({"what": "compose.yaml", "file": "compose.yaml", "before": read_text(self.directory / "compose.yaml")})
@@ -269,9 +270,9 @@ class Node:
             yield {"what": f"{service.role} has not loaded its configuration yet"}
 
     def remarks(self) -> List[str]:
-        """What containers that are healthy say beside it in their health check: a tunnel that could not be made, for one."""
+        """What healthy containers say beside it in their health check, as changes() found them: a tunnel that could not be made, for one."""
         found = []
-        for name, container in sorted(self.containers().items()):
+        for name, container in sorted(self.seen.items()):
             said = health_output(container)
             healthy = (container["State"].get("Health") or {}).get("Status") == "healthy"
             if healthy and said.startswith("healthy; "):

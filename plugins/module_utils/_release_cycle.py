@@ -35,6 +35,7 @@ from ansible_collections.dn42.compose.plugins.module_utils._release_transaction 
 SPARE_ROOM = 16 << 20
 # A session that its peer is about to close looks well for a moment: good readings in a row when the router was told something.
 GOOD_READINGS = 2
+PAUSE = 1.0  # seconds between two readings
 
 
 class Cycle:
@@ -130,17 +131,20 @@ class Cycle:
                 return []
             if worse and time.monotonic() > deadline:
                 return worse
-            time.sleep(1)
+            time.sleep(PAUSE)
 
     def _confirm(self, node: Node, declared: Dict[str, Any], who: str, what: List[str], done: List[str]) -> Dict[str, Any]:
         node.drop_services()
         self.transaction.end()
-        latest = self.history.latest()
-        if not latest or any(line.startswith("secret ") for line in what):
-            self.history.add(declared, who, what)
+        result: Dict[str, Any] = {"failed": False, "done": done, "release": release_history.present_id(self.directory)}
+        try:
+            if not self.history.latest() or any(line.startswith("secret ") for line in what):
+                self.history.add(declared, who, what)
+        except OSError as error:
+            result["warnings"] = [f"the release is confirmed, but could not be noted in the node's history: {text_of(error)}"]
         self.history.forget_undone()
         node.prune()
-        return {"failed": False, "done": done, "release": release_history.present_id(self.directory)}
+        return result
 
     def _fail(self, node: Node, previous: Optional[Dict[str, Any]], before: health.Reading, failures: List[str], worse: List[str], who: str, done: List[str]) -> Dict[str, Any]:
         """Go back, if there is something to go back to that was better; the result for the operator."""
@@ -177,7 +181,7 @@ class Cycle:
             if record["renumbered"]:
                 node.take_down()
             node.start()
-            problems = self._watch(Node({**record["previous"], "confirm": node.declared.get("confirm")}, self.run, self.docker), record["before"], True)
+            problems = self._watch(node, record["before"], True)
         except (ReleaseError, OSError) as error:
             problems = [text_of(error)]
             self._require_docker()

@@ -6,7 +6,7 @@
 
     history/<number>-<id>/release.json      who, when, what, and the release as the controller declared it: paths and hashes
     history/<number>-<id>/compose.yaml      what Docker Compose ran
-    history/undone.json                     the last release that was undone, until another one is confirmed
+    history/undone.json                     a release that was undone and nobody was there to be told
 
 Configuration stays in services/<role>/releases as long as an entry refers to it. No secret is here, only hashes of them, and
 the directory is root's alone all the same. Runs on nodes: Python 3.9, standard library only.
@@ -143,19 +143,38 @@ class History:
     # The last release that was undone
 
     def note_undone(self, who: str, report: Iterable[str]) -> None:
-        """Keep the reason for the operator, who may not have been there."""
-        self.path.mkdir(mode=0o700, exist_ok=True)
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_atomically(self.path / "undone.json", json.dumps({"when": when, "who": who, "report": list(report)}).encode(), 0o600)
+        """Keep the reason for the operator, who may not have been there. On a full disk it is only in the unit's journal."""
+        content = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "who": who, "report": list(report)}
+        with contextlib.suppress(OSError):
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(self.path / "undone.json", json.dumps(content).encode(), 0o600)
 
     def undone(self) -> Optional[Dict[str, Any]]:
-        """{when, who, report} of the last release that was undone, None if another one was confirmed since."""
+        """{when, who, report} of a release that was undone, None if there was none or its operator was told."""
         try:
             return dict(json.loads((self.path / "undone.json").read_text()))
         except (OSError, ValueError):
             return None
 
     def forget_undone(self) -> None:
-        """A release was confirmed."""
+        """The operator was told, or another release was confirmed."""
         with contextlib.suppress(FileNotFoundError):
             (self.path / "undone.json").unlink()
+
+
+def table(releases: Iterable[Mapping[str, Any]], present: Optional[str]) -> List[str]:
+    """Releases as lines for people, in the order given; an asterisk marks the one in use, the newest of its name."""
+    rows = [["", "release", "when (UTC)", "who", "what changed"]]
+    marked = False
+    for release in releases:
+        here = release["id"] == present and not marked
+        marked |= here
+        rows.append(["*" if here else "", release["id"], release["when"], release["who"] or "-", shortened(release["what"])])
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip() for row in rows]
+
+
+def shortened(what: List[str]) -> str:
+    """The first of several changes, and how many there are beside them."""
+    first = ", ".join(line.splitlines()[0] for line in what[:3])
+    return first if len(what) <= 3 else f"{first} and {len(what) - 3} more"

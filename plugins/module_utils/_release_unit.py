@@ -69,7 +69,8 @@ def unit(directory: Path, python: str) -> bytes:
 [Unit]
 Description=Undo a DN42 release that was never confirmed
 After=docker.service
-ConditionPathExists={directory}/.transaction
+ConditionPathExistsGlob=|{directory}/.transaction*
+ConditionPathExistsGlob=|{directory}/.incoming-*
 StartLimitIntervalSec=0
 
 [Service]
@@ -137,7 +138,9 @@ def ask(directory: Path, asked: Mapping[str, Any], archive: Optional[str], secon
         code, out, err = run([*command, sys.executable, "-I", str(pyz), "run", str(request.path)])
         if code != 0:
             raise _release.ReleaseError(f"systemd did not start the release; the node goes on as before:\n{(out + err).strip()}")
-        return _wait(request, name, run)
+        result = _wait(request, name, run)
+        _release_history.History(directory).forget_undone()  # whoever waited is told
+        return result
     finally:
         request.remove()
 

@@ -145,7 +145,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dn42.compose.plugins.module_utils import _docker_daemon as daemon_json
-from ansible_collections.dn42.compose.plugins.module_utils import _host
+from ansible_collections.dn42.compose.plugins.module_utils import _host, _systemd
 
 UNIT = "docker.service"
 # What the running daemon is known to have read. In /run, because it means nothing after a boot.
@@ -202,9 +202,7 @@ class Docker:
 
     def refresh(self) -> None:
         """Read the state of the unit."""
-        properties = "ActiveState,InvocationID,MainPID"
-        out = self.run("systemctl", "show", f"--property={properties}", UNIT)[1]
-        values = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        values = _systemd.units(lambda argv: self.run(*argv), ["ActiveState", "InvocationID", "MainPID"], UNIT).get(UNIT, {})
         self.active = values.get("ActiveState") == "active"
         self.invocation = values.get("InvocationID", "")
         self.pid = values.get("MainPID", "0")

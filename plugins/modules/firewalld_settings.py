@@ -144,7 +144,7 @@ import time
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _host
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _host, _systemd
 
 SYSCTL = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
 # The key exists only while br_netfilter is loaded, which may be long after boot (B08): the rule applies the file at that moment.
@@ -216,6 +216,8 @@ class Settings:
         self.files: dict[str, bytes | None] = {}
         self.reasons: list[str] = []
         self.reason: str | None = None
+        # Files and the live value that bring the sysctl back, for the end; None when there is nothing to bring back.
+        self.leaving: tuple[dict[str, bytes | None], int | None] | None = None
         self.docker_restarted = False
         self.lost: list[str] = []
 
@@ -332,28 +334,41 @@ class Settings:
     # --- the sysctl -------------------------------------------------------------------------------------------------
 
     def set_bridge_nf(self, wish: str) -> None:
-        """Set bridge-nf-call-ip6tables now and for every boot, or put it back. Needs no reload of anything."""
+        """Set bridge-nf-call-ip6tables now and for every boot, or plan to put it back. Needs no reload of anything.
+
+        It is set before firewalld's check comes back and put back after that was weakened, so that bridged IPv6 passes all the time.
+        """
         live, remembered = read_int(SYSCTL), self.state().get("bridge_nf_call_ip6tables")
         if wish == _firewalld.RESTORE:
-            there = [path for path in SYSCTL_FILES if os.path.lexists(path)]
-            if not there and remembered is None:
+            contents: dict[str, bytes | None] = dict.fromkeys(path for path in SYSCTL_FILES if os.path.lexists(path))
+            if not contents and remembered is None:
                 return
-            contents: dict[str, bytes | None] = dict.fromkeys(there)
-            value = remembered
-            self.remember("bridge_nf_call_ip6tables", None)
-        else:
-            contents = {path: content for path, content in SYSCTL_FILES.items() if read_file(path) != content}
-            value = 0
-            if remembered is None:
-                # What a kernel does without being told, where the key is not there yet.
-                self.remember("bridge_nf_call_ip6tables", 1 if live is None else live)
-        self.note_sysctl(contents, live, value)
+            self.note_sysctl(contents, live, remembered)
+            self.leaving = (contents, remembered)
+            return
+        contents = {path: content for path, content in SYSCTL_FILES.items() if read_file(path) != content}
+        if remembered is None:
+            # What a kernel does without being told, where the key is not there yet.
+            self.remember("bridge_nf_call_ip6tables", 1 if live is None else live)
+        self.note_sysctl(contents, live, 0)
         if self.module.check_mode:
             return
-        if self.state_path in self.files and wish != _firewalld.RESTORE:
+        if self.state_path in self.files:
             self.write(self.state_path, self.files[self.state_path])
+        self.write_sysctl(contents, 0)
+
+    def leave_bridge_nf(self, contents: dict[str, bytes | None], value: int | None) -> None:
+        """Put the sysctl back, and forget only then what it was."""
+        self.write_sysctl(contents, value)
+        state = self.state()
+        state.pop("bridge_nf_call_ip6tables", None)
+        self.write(self.state_path, (json.dumps(state, sort_keys=True) + "\n").encode("utf-8"))
+
+    def write_sysctl(self, contents: dict[str, bytes | None], value: int | None) -> None:
+        """Write or remove the files for the next boot, and set the live value; None leaves that as it is."""
         for path, content in contents.items():
             self.write(path, content)
+        live = read_int(SYSCTL)
         if live is not None and value is not None and live != value:
             with open(SYSCTL, "w", encoding="ascii") as stream:
                 stream.write(f"{value}\n")
@@ -481,7 +496,7 @@ class Settings:
 
     def docker_snapshot(self) -> DockerSnapshot:
         """Return what Docker has in the host's firewall now; nothing when it does not run."""
-        if self.run(["systemctl", "is-active", "--quiet", "docker.service"])[0] != 0:
+        if not _systemd.is_active(self.run, "docker.service"):
             return DockerSnapshot(frozenset(), frozenset(), frozenset())
         bridges = frozenset(name for name in self.bus.interfaces(DOCKER_ZONE) if os.path.exists(f"/sys/class/net/{name}"))
         rules: set[str] = set()
@@ -604,6 +619,8 @@ class Settings:
             self.reasons.clear()
         if self.files and not self.module.check_mode:
             self.apply()
+        if self.leaving is not None and not self.module.check_mode:
+            self.leave_bridge_nf(*self.leaving)
         return self.result(version)
 
 

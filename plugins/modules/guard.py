@@ -46,6 +46,9 @@ options:
     description: The one of O(units) that loads the rules.
     type: str
     default: dn42-guard.service
+  watcher:
+    description: The one of O(units), if any, that runs beside the service and loads the rules again when somebody flushes them.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -71,6 +74,7 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dn42.compose.plugins.module_utils import _systemd
 from ansible_collections.dn42.compose.plugins.module_utils._release import read_text, write_atomically
 
 UNITS = Path("/etc/systemd/system")
@@ -97,6 +101,7 @@ class Guard:
         self.table = [module.params["family"], module.params["table"]]
         self.units = {UNITS / name: content for name, content in sorted(module.params["units"].items())}
         self.service = module.params["service"]
+        self.watcher = module.params["watcher"]
         self.actions: list[str] = []
         self.diff: list[dict[str, str]] = []
 
@@ -138,15 +143,16 @@ class Guard:
         code, running, _err = self.module.run_command(listing, environ_update={"LC_ALL": "C.UTF-8"})
         return code == 0 and running == wanted
 
-    def unit_states(self) -> tuple[str, str]:
-        """ActiveState and UnitFileState of the service."""
-        out = self.command("systemctl", "show", "--property=ActiveState,UnitFileState", self.service)
-        values = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-        return values.get("ActiveState", ""), values.get("UnitFileState", "")
+    def unit_states(self) -> tuple[str, str, str]:
+        """ActiveState and UnitFileState of the service, and ActiveState of the watcher."""
+        names = [name for name in (self.service, self.watcher) if name]
+        found = _systemd.units(self.module.run_command, ["ActiveState", "UnitFileState"], *names)
+        service, watcher = found.get(self.service, {}), found.get(self.watcher, {})
+        return service.get("ActiveState", ""), service.get("UnitFileState", ""), watcher.get("ActiveState", "")
 
-    def load(self, rewritten: bool) -> None:
-        """Load the rules where they do not run as written, and see to it that every boot does."""
-        active, enabled = self.unit_states()
+    def load(self, rewritten: bool, watcher_rewritten: bool) -> None:
+        """Load the rules where they do not run as written, and see to it that every boot does, and that they are watched."""
+        active, enabled, watched = self.unit_states()
         steps = []
         if rewritten or not self.runs_as_written():
             self.actions.append(f"load table {' '.join(self.table)}")
@@ -157,6 +163,9 @@ class Guard:
         if enabled != "enabled":
             self.actions.append(f"enable {self.service}")
             steps.append(("enable", "--quiet", self.service))
+        if self.watcher and (watcher_rewritten or watched != "active"):
+            self.actions.append(f"watch table {' '.join(self.table)}")
+            steps.append(("restart" if watcher_rewritten else "start", self.watcher))
         for step in () if self.module.check_mode else steps:
             self.command("systemctl", *step)
 
@@ -167,11 +176,11 @@ class Guard:
         if has_nft or not self.module.check_mode:
             self.check_rules()
         rewritten = self.write(self.path, self.rules)
-        units = [self.write(path, content) for path, content in self.units.items()]
-        if any(units) and not self.module.check_mode:
+        units = [path for path, content in self.units.items() if self.write(path, content)]
+        if units and not self.module.check_mode:
             self.command("systemctl", "daemon-reload")
         if os.path.exists(UNITS / self.service):
-            self.load(rewritten)
+            self.load(rewritten, bool(self.watcher) and UNITS / self.watcher in units)
         else:
             self.actions.append(f"load table {' '.join(self.table)}")
         self.module.exit_json(changed=bool(self.actions), actions=self.actions, diff=self.diff)
@@ -187,6 +196,7 @@ def main() -> None:
             "table": {"type": "str", "default": "dn42_guard"},
             "units": {"type": "dict", "required": True},
             "service": {"type": "str", "default": "dn42-guard.service"},
+            "watcher": {"type": "str"},
         },
         supports_check_mode=True,
     )

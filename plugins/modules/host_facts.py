@@ -143,7 +143,9 @@ host:
           a router on a bridge hands its siblings) and C(cure) (what dn42_firewall_strategy=auto does about it, in a sentence).
       type: dict
     ufw:
-      description: Whether ufw is C(active), and the C(udp_ports) it lets in from anywhere.
+      description:
+        - Whether ufw is C(active), the C(udp_ports) it lets in from anywhere, whether it C(forwards) by default, and the C(bridges)
+          whose own frames it lets pass.
       type: dict
     base_chains:
       description:
@@ -243,7 +245,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _node_key
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld, _found_host, _host, _node_key, _systemd
 
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 FIREWALLD_ZONES = "/etc/firewalld/zones"
@@ -324,14 +326,7 @@ class Facts:
 
     def units(self) -> dict[str, dict[str, str]]:
         """Return LoadState, ActiveState and UnitFileState of the units we ask about, by name."""
-        names = ("docker.service", "firewalld.service")
-        out = self.output("systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *names)
-        found = {}
-        for block in out.strip().split("\n\n"):
-            values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            if values.get("Id"):
-                found[values["Id"]] = values
-        return found
+        return _systemd.units(self.run, ["LoadState", "ActiveState", "UnitFileState"], "docker.service", "firewalld.service")
 
     def wireguard(self, release: str) -> str:
         """Return whether the kernel has WireGuard: present, loadable or absent."""
@@ -527,7 +522,7 @@ class Facts:
             "kernel": self.kernel(),
             "docker": docker,
             "firewalld": dict(firewalld, **self.bridged(firewalld, routes)),
-            "ufw": _host.parse_ufw(self.output("ufw", "status")),
+            "ufw": _host.parse_ufw(self.output("ufw", "status", "verbose")),
             "base_chains": _host.parse_base_chains(self.output("nft", "-j", "list", "chains")),
             "clock": {"time": time.time(), "synchronised": _host.parse_timedatectl(self.output("timedatectl", "show"))},
             "bridge_nf_call_ip6tables": read_int(BRIDGE_NF),

@@ -83,6 +83,7 @@ from typing import Callable
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dn42.compose.plugins.module_utils import _found_host as found_host
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
+from ansible_collections.dn42.compose.plugins.module_utils._release import ReleaseError, locked
 
 STOP_WAIT = 30  # seconds the router may take to stop; BIRD needs one
 DOWN_WAIT = 10.0  # seconds until every neighbour was told
@@ -142,6 +143,17 @@ class Removal:
         """Remove what Docker has of the node, then its directory."""
         if found_host.harmful(self.directory):
             self.module.fail_json(msg=f"dn42_stack_directory: {self.directory} is no directory of a node; nothing was removed")
+        if self.module.check_mode or not os.path.isdir(self.directory):
+            self.remove_stack()
+            return
+        try:
+            with locked(Path(self.directory)):
+                self.remove_stack()
+        except ReleaseError as error:
+            self.module.fail_json(msg=str(error))
+
+    def remove_stack(self) -> None:
+        """The same, while nobody else is at work."""
         if self.docker and self.run("systemctl", "is-active", "--quiet", "docker.service")[0] == 0:
             self.refuse_foreign()
             self.close_sessions()

@@ -48,6 +48,10 @@ public_keys:
   description: Public key of each node that ever had one.
   returned: success
   type: dict
+known:
+  description: Those that the file had before.
+  returned: success
+  type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

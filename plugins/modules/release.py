@@ -59,7 +59,7 @@ options:
     type: int
     default: 180
   lost_sessions:
-    description: How many sessions that were established may be down after the release. Those that it removes or shuts down do not count.
+    description: How many sessions that were established may be down after the release, and as many tunnels without a handshake. Those that it removes or shuts down do not count.
     type: int
     default: 0
   lost_routes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,9 @@ class Host:
         tunnels = json.loads(self.sh("cat /opt/dn42/services/router/current/tunnels.json"))["tunnels"]
         role = {"name": "dn42.compose.firewall"}
         ports = {"dn42_firewall_udp_ports": sorted(tunnel["listen_port"] for tunnel in tunnels)}
-        keep = {"dest": str(self.answer), "content": "{{ __dn42_firewall_firewalld | to_json }}", "mode": "0600"}
+        # Where nothing was to do, the role did not ask a second time.
+        said = "{{ (__dn42_firewall_plan if __dn42_firewall_firewalld is skipped else __dn42_firewall_firewalld) | to_json }}"
+        keep = {"dest": str(self.answer), "content": said, "mode": "0600"}
         tasks = [
             {"ansible.builtin.import_role": role, "vars": ports},
             {"ansible.builtin.copy": keep, "delegate_to": "localhost", "vars": {"ansible_connection": "local"}, "changed_when": False},
@@ -203,6 +206,21 @@ def test_bridge_nf_leaves_the_check_on_and_is_taken_back(host: Host) -> None:
     assert not host.pings(BEHIND_PEER_IPV6)
     host.role()
     assert host.pings(BEHIND_PEER_IPV6)
+
+
+def test_no_ipv6_packet_is_lost_between_the_two_cures(host: Host) -> None:
+    """There and back: the new cure works before the old one goes, although firewalld is reloaded each time."""
+    host.role()
+    ping = f"docker exec dn42-dns ping -n -q -i 0.2 {BEHIND_PEER_IPV6}"
+    for strategy in ("bridge_nf", "auto"):
+        host.sh(f"systemd-run -q --unit=lab-ping -p KillSignal=SIGINT -p StandardOutput=file:/run/lab-ping sh -c '{ping} & trap \"pkill -INT -x ping\" INT; wait; wait'")
+        count = host.reloads()
+        _changed, answer = host.role("-e", f"dn42_firewall_strategy={strategy}")
+        host.sh("sleep 1; pkill -INT -x ping; sleep 2; systemctl stop lab-ping; true")
+        sent, received = re.search(r"(\d+) packets transmitted, (\d+) received", host.sh("cat /run/lab-ping")).groups()
+        assert host.reloads() == count + 1, answer["msg"]
+        assert int(sent) > 5
+        assert sent == received, answer["msg"]
 
 
 @pytest.mark.full

@@ -81,15 +81,18 @@ def test_preflight_shows_everything_and_changes_nothing(lab: Lab) -> None:
     assert playbook("playbooks/preflight.yml").returncode == 0
 
 
-# What follows the other settings of the distribution's file; firewalld makes the strict check of every one of these.
+BOM = b"\xef\xbb\xbf"
+# What stands before and behind the other settings of the distribution's file; firewalld makes the strict check of every one of these.
 FILES = {
-    "commented": b"#IPv6_rpfilter=no\n",
-    "missing": b"",
-    "twice": b"IPv6_rpfilter=strict\nIPv6_rpfilter=no\n",
-    "quoted": b'IPv6_rpfilter="no"\n',
-    "inline comment": b"IPv6_rpfilter=no # origin post\n",
-    "lower case": b"ipv6_rpfilter=no\n",
-    "CRLF": b"IPv6_rpfilter=strict\r\n",
+    "commented": (b"", b"#IPv6_rpfilter=no\n"),
+    "missing": (b"", b""),
+    "twice": (b"", b"IPv6_rpfilter=strict\nIPv6_rpfilter=no\n"),
+    "quoted": (b"", b'IPv6_rpfilter="no"\n'),
+    "inline comment": (b"", b"IPv6_rpfilter=no # origin post\n"),
+    "lower case": (b"", b"ipv6_rpfilter=no\n"),
+    "CRLF": (b"", b"IPv6_rpfilter=strict\r\n"),
+    "BOM": (BOM, b"IPv6_rpfilter=strict\n"),
+    "BOM before the key": (BOM + b"IPv6_rpfilter=no\n", b""),
 }
 
 
@@ -106,8 +109,8 @@ def test_firewalld_reads_its_edited_file_as_we_meant_it(lab: Lab) -> None:
     lab.run(node, "sh", "-c", f"cp {CONF} /run/conf.lab; mv {CONF} {real}; ln -s {real} {CONF}")
     rest = "".join(f"{line}\n" for line in lab.run(node, "cat", real).stdout.splitlines() if "ipv6_rpfilter" not in line.lower()).encode()
     try:
-        for name, lines in FILES.items():
-            encoded = base64.b64encode(rest + lines).decode()
+        for name, (head, tail) in FILES.items():
+            encoded = base64.b64encode(head + rest + tail).decode()
             lab.run(node, "sh", "-c", f"echo {encoded} | base64 -d > {real} && firewall-cmd --reload")
             assert check_in_force(lab, node), f"{name}: not checked before, so this proves nothing"
             command = ["ansible", "-i", "inventories/demo", node, "--become", "-m", "dn42.compose.firewalld_settings", "-a", "strategy=rpfilter"]
@@ -115,7 +118,7 @@ def test_firewalld_reads_its_edited_file_as_we_meant_it(lab: Lab) -> None:
             assert done.returncode == 0, done.stdout
             assert not check_in_force(lab, node), name
             edited = base64.b64decode(lab.run(node, "base64", "-w0", real).stdout)
-            assert edited.startswith(rest), name
+            assert edited.startswith(head) and rest in edited, name
             assert lab.run(node, "readlink", CONF).stdout.strip() == real
     finally:
         lab.run(node, "sh", "-c", f"rm {CONF} {real}; cp /run/conf.lab {CONF}; firewall-cmd --reload")

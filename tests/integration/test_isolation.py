@@ -63,7 +63,7 @@ def test_private_service_answers_over_the_internet_and_not_over_dn42(lab: Lab, n
 
 def test_private_service_is_reachable_over_dn42_without_the_guard(lab: Lab) -> None:
     """So that the test above can fail: with the guard's table gone, the host answers."""
-    lab.run("fra1", "nft", "delete", "table", "inet", "dn42_guard")
+    lab.run("fra1", "systemctl", "stop", "dn42-guard.service")
     try:
         with host_with_a_way_back(lab, "fra1"):
             assert [http_status(lab, address, PRIVATE_PORT) for address in host_addresses_in_dn42(lab, "fra1")] == ["200", "200"]
@@ -303,7 +303,7 @@ def test_scan_from_a_peer_finds_what_is_meant_to_be_open(lab: Lab) -> None:
             found = scan(lab, [*block_of(lab, "fra1"), other])
             # BGP is open on the router's own addresses; who is no declared neighbour is hung up on.
             assert found - {(address, "tcp", 179) for address in router} == meant
-            lab.run("fra1", "nft", "delete", "table", "inet", "dn42_guard")
+            lab.run("fra1", "systemctl", "stop", "dn42-guard.service")
             bare = scan(lab, host)
         finally:
             lab.run("peer1", "ip", "route", "del", other)
@@ -339,6 +339,31 @@ def test_nftables_service_does_not_take_the_guard_along(lab: Lab) -> None:
             "systemctl stop nftables; mv /etc/nftables.conf.lab /etc/nftables.conf; systemctl restart firewalld; systemctl reset-failed; systemctl restart docker",
         )
         wait_for_node(lab, "fra1")
+
+
+def test_guard_is_back_when_somebody_flushes_all_rules(lab: Lab) -> None:
+    """By hand, or by running his /etc/nftables.conf, without any unit that could tell; firewalld's and Docker's rules need a restart."""
+    try:
+        for attempt in range(3):
+            lab.run("fra1", "sh", "-c", "nft add table inet somebody; nft flush ruleset")
+            assert "somebody" not in lab.run("fra1", "nft", "list", "tables").stdout
+            # It takes milliseconds; this is the time that a busy machine may need.
+            wait_for(f"the guard after flush {attempt}", lambda: guarded(lab, "fra1"), 20, 0.1)
+    finally:
+        lab.run("fra1", "sh", "-c", "systemctl restart firewalld; systemctl reset-failed; systemctl restart docker", timeout=120)
+        wait_for_node(lab, "fra1")
+
+
+def test_stopped_guard_stays_stopped(lab: Lab) -> None:
+    """Whoever stops the unit means it."""
+    lab.run("fra1", "systemctl", "stop", "dn42-guard.service")
+    try:
+        lab.run("fra1", "sh", "-c", "nft add table inet somebody; nft delete table inet somebody; sleep 3")
+        assert not guarded(lab, "fra1")
+    finally:
+        lab.run("fra1", "systemctl", "start", "dn42-guard.service")
+    assert guarded(lab, "fra1")
+    assert lab.run("fra1", "systemctl", "is-active", "dn42-guard-watch.service").stdout.strip() == "active"
 
 
 def test_guard_survives_firewalld_docker_and_its_absence(lab: Lab) -> None:

@@ -76,7 +76,7 @@ def roas(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roas]:
     lab.run("peer1", "systemd-run", "--unit", "roa-source", "python3", "-c", SERVER)
     extra = tmp_path_factory.mktemp("rpki") / "extra.yml"
     services = ["router", "dns", "looking_glass", "rpki"]
-    extra.write_text(yaml.safe_dump({"dn42_stack_services": services, "dn42_router_roa": "files", "dn42_rpki_sources": [{"url": SOURCE}]}))
+    extra.write_text(yaml.safe_dump({"dn42_stack_services": services, "dn42_router_roa": "files", "dn42_rpki_sources": [{"url": SOURCE}], "dn42_rpki_smallest_first": 9}))
     found = Roas(lab, ["site.yml", "--limit", NODE, "-e", f"@{extra}"])
     found.publish(ROAS)
     try:

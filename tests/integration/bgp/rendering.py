@@ -19,6 +19,7 @@ KEYS = (
     "3y0q7sZ7Jm1f1e8cWb1yC2b3a4D5e6F7g8H9i0J1kL0=",
     "5y0q7sZ7Jm1f1e8cWb1yC2b3a4D5e6F7g8H9i0J1kL4=",
     "7y0q7sZ7Jm1f1e8cWb1yC2b3a4D5e6F7g8H9i0J1kL8=",
+    "9y0q7sZ7Jm1f1e8cWb1yC2b3a4D5e6F7g8H9i0J1kM0=",
 )
 
 

@@ -106,6 +106,10 @@ class Router:
         """The command that runs one of the machine's programs in the network namespace, and ends with the test run."""
         return (*MORTAL, "nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command)
 
+    def command(self, root: Path, *command: str) -> list[str]:
+        """The command line of a program of another root file system, in the network namespace."""
+        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "chroot", str(root), *command]
+
     @contextlib.contextmanager
     def running(self, *command: str) -> Iterator[None]:
         """Have one of the machine's programs in the network namespace, which says so when it is ready."""

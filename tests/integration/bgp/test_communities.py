@@ -38,10 +38,13 @@ def of_group(communities: set[tuple[int, int]], group: str) -> set[int]:
 
 NONE, SEVERAL, REGION, BLACKHOLE, SHUTDOWN, LARGE = (f"172.22.{third}.0/24" for third in range(10, 16))
 BLACKHOLE_IPV6 = "fd55:1:1::/48"
+# Every region, and countries from the first to the last.
+PLACES = {(64511, value) for value in (*range(41, 58), 1004, 1156, 1276, 1392, 1840, 1894)}
+PLACES_BACK = "fd56:1:1::/48"
 SPECIAL = [
     Announcement(NONE),
     Announcement(SEVERAL, communities=((64511, 2), (64511, 7), (64511, 5), (64511, 22), (64511, 25))),
-    Announcement(REGION, communities=((64511, 52), (64511, 1392))),
+    Announcement(REGION, communities=tuple(PLACES)),
     Announcement(BLACKHOLE, communities=((65535, 666),)),
     Announcement(BLACKHOLE_IPV6, communities=((65535, 666),)),
     Announcement(SHUTDOWN, communities=((65535, 0),)),
@@ -57,7 +60,7 @@ class World:
         self.us: Node = network(make, {"fra1": {"dn42_peers": peers, "dn42_router_region": 41}})["fra1"]
         announced = {side: [Announcement(prefix(side, index), communities=((64511, value),)) for index, (_group, value) in enumerate(CASES)] for side in (40, 44)}
         self.up: Foreign = foreign_network(make, "up", 4200429002, "172.22.10.1", "fd22:1:1::1", [*announced[40], *SPECIAL])
-        self.down: Foreign = foreign_network(make, "down", 4200429003, "172.22.1.1", "fd22:1:1::1", announced[44])
+        self.down: Foreign = foreign_network(make, "down", 4200429003, "172.22.1.1", "fd22:1:1::1", [*announced[44], Announcement(PLACES_BACK, communities=tuple(PLACES))])
         join(self.us, "up", self.up)
         join(self.us, "down", self.down)
         self.us.bring_up()
@@ -66,7 +69,7 @@ class World:
         self.us.router.wait_established("peer_up", "peer_down")
         beyond = {one.prefix for one in (*announced[40], *SPECIAL)} - {BLACKHOLE, BLACKHOLE_IPV6}
         wait_for("routes beyond us", lambda: set(self.down.table()) >= beyond, told=lambda: str(beyond - set(self.down.table())))
-        back = {one.prefix for one in announced[44]}
+        back = {one.prefix for one in announced[44]} | {PLACES_BACK}
         wait_for("routes back", lambda: set(self.up.table()) >= back, told=lambda: str(back - set(self.up.table())))
 
 
@@ -109,10 +112,11 @@ def test_of_several_values_the_worst_stays(world: World) -> None:
 
 
 def test_region_and_country_of_others_pass_untouched(world: World) -> None:
-    """And ours stay off them."""
-    assert {(64511, 52), (64511, 1392)} <= world.down.table()[REGION].communities
-    assert (64511, 41) not in world.down.table()[REGION].communities
-    assert (64511, 41) in world.down.table()["172.23.255.0/26"].communities
+    """All of them, in both directions; and ours stay off."""
+    for table, route in ((world.down.table(), REGION), (world.up.table(), PLACES_BACK)):
+        assert {pair for pair in table[route].communities if 41 <= pair[1] <= 70 or pair[1] >= 1000} == PLACES
+        assert (64511, 41) not in table[NONE if route == REGION else prefix(44, 0)].communities
+        assert (64511, 41) in table["172.23.255.0/26"].communities
 
 
 @pytest.mark.parametrize("route", [BLACKHOLE, BLACKHOLE_IPV6])
@@ -128,6 +132,28 @@ def test_graceful_shutdown_makes_a_route_the_last_choice(world: World) -> None:
     assert here[SHUTDOWN].attributes["BGP.local_pref"] == "0"
     assert here[NONE].attributes["BGP.local_pref"] == "250"
     assert (65535, 0) in world.down.table()[SHUTDOWN].communities
+
+
+def test_a_route_in_graceful_shutdown_gives_way_to_another(router: Callable[..., Router]) -> None:
+    """A neighbour beyond us is told the other way, before anything is withdrawn; and the first again when that is over."""
+    route, first, second = "172.20.1.0/24", 4200429002, 4200429003
+    us = network(router, {"fra1": {"dn42_peers": [peer("first", first, local_preference=250), peer("second", second), peer("down", 4200429004)]}})["fra1"]
+    ways = {
+        name: foreign_network(router, name, asn, f"172.22.{asn % 10}.1", f"fd22:1:{asn % 10}::1", [Announcement(route)]) for name, asn in (("first", first), ("second", second))
+    }
+    down = foreign_network(router, "down", 4200429004, "172.22.4.1", "fd22:1:4::1")
+    for name, other in (*ways.items(), ("down", down)):
+        join(us, name, other)
+    us.bring_up()
+    for one in (us, *ways.values(), down):
+        one.start()
+    us.router.wait_established("peer_first", "peer_second", "peer_down")
+    wait_for("the preferred way", lambda: route in down.table() and down.table()[route].as_path == [OUR_ASN, first] and route in us.table("peer_second"))
+    for communities, way in ((((65535, 0),), second), ((), first)):
+        ways["first"].announcements = [Announcement(route, communities=communities)]
+        ways["first"].start()
+        wait_for(f"the way by AS{way}", lambda way=way: down.table()[route].as_path == [OUR_ASN, way], told=lambda: str(us.router.birdc(f"show route {route} all")))
+        assert route in us.table("peer_first")
 
 
 def test_our_own_large_communities_are_taken_off_and_others_kept(world: World) -> None:

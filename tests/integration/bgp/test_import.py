@@ -28,6 +28,7 @@ ACCEPTED = {
     "the longest of IPv6": Announcement("fd12:20:1:2::/64"),
     "from behind the peer": Announcement("172.20.3.0/24", (FAR, FARTHER)),
     "the longest path": Announcement("172.20.4.0/24", (FAR,) * 31),
+    "the longest path of IPv6": Announcement("fd12:50::/48", (FAR,) * 31),
 }
 REFUSED = {
     "too specific": Announcement("172.20.2.16/30"),
@@ -52,7 +53,9 @@ REFUSED = {
     "ours IPv6": Announcement("fd99:4242:1::/48"),
     "a part of ours IPv6": Announcement("fd99:4242:1:77::/64"),
     "path too long": Announcement("172.20.5.0/24", (FAR,) * 32),
+    "path too long IPv6": Announcement("fd12:60::/48", (FAR,) * 32),
     "our ASN in the path": Announcement("172.20.6.0/24", (FAR, OUR_ASN, FARTHER)),
+    "our ASN in the path IPv6": Announcement("fd12:70::/48", (FAR, OUR_ASN, FARTHER)),
 }
 # Those have no ROA for this origin and length.
 WITHOUT_ROA = {

@@ -147,9 +147,10 @@ def test_a_peer_in_shutdown_keeps_its_tunnel_and_has_no_session(router: Callable
     assert us.model["tunnels"] == tunnels
 
 
-def test_more_routes_than_the_limit_are_refused_and_told(router: Callable[..., Router]) -> None:
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_more_routes_than_the_limit_are_refused_and_told(router: Callable[..., Router], family: str) -> None:
     """B47: the session stays, the state is there to see, a higher limit and a reload get the others without a reset."""
-    routes = tuple(Announcement(f"172.20.1.{8 * index}/29") for index in range(8))
+    routes = tuple(Announcement(f"172.20.1.{8 * index}/29" if family == "ipv4" else f"fd11:1:{index + 1}::/48") for index in range(8))
     us, other = one_peer(router, routes=routes, import_limit=5)
     us.start()
     other.start()

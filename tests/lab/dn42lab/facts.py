@@ -58,6 +58,7 @@ HOSTS = {
         Host("hkg1", "node", ("host", "node"), 12),
         Host("nrt1", "node", ("host", "node"), 13),
         Host("syd1", "node", ("host", "node"), 14),
+        Host("sin1", "node-next", ("host", "node"), 15),
         Host("peer1", "peer", ("host", "peer1"), 100),
     )
 }

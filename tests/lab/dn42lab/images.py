@@ -23,6 +23,9 @@ from .machine import debian_architecture, remove_tree
 from .shell import Progress, run
 
 SUITE = "trixie"
+# The next Debian moves on, and a mirror of it may stand still for longer than its index is valid.
+NEXT_SUITE = "forky"
+_NEXT_APT = 'Acquire::Check-Valid-Until "false"'
 DIRECTORY = STATE / "images"
 ARCHIVE_NAME = "debian:trixie-slim"
 
@@ -80,6 +83,12 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("node", (*_HOST, "firewalld")),
+        Recipe(
+            "node-next",
+            (*_HOST, "firewalld"),
+            hooks=(*_HOOKS, f"echo '{_NEXT_APT};' > \"$1/etc/apt/apt.conf.d/95lab-next\""),
+            suite=NEXT_SUITE,
+        ),
         Recipe("node-docker", (*_HOST, "firewalld", "docker.io", "docker-cli", "docker-compose")),
         Recipe(
             "peer",
@@ -130,6 +139,8 @@ def _bootstrap(recipe: Recipe, target: pathlib.Path, progress: Progress, held: T
     argv = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded]
     argv += [f"--customize-hook={hook}" for hook in recipe.hooks]
+    if recipe.suite != SUITE:
+        argv.append(f"--aptopt={_NEXT_APT}")
     argv += [recipe.suite, str(target)]
     environment = {**os.environ, "TMPDIR": str(target.parent), "LC_ALL": "C.UTF-8"}
     log = []

@@ -104,3 +104,10 @@ def test_what_is_for_the_whole_network_is_the_same_everywhere() -> None:
     nodes = {"a": {"dn42_address_plan_domain": "a.dn42", "dn42_address_plan_pin": {}}, "b": {"dn42_address_plan_domain": "b.dn42"}, "c": {"dn42_address_plan_domain": "a.dn42"}}
     assert [fault.key for fault in inventory.differences(nodes)] == ["dn42_address_plan_domain of b"]
     assert inventory.differences(NODES) == []
+
+
+def test_what_a_node_that_leaves_holds_is_named_as_a_release_wants_it() -> None:
+    """Of all held blocks only those of the nodes that leave now."""
+    held = [{"prefix": "172.23.255.8/29", "holder": "nrt1"}, {"prefix": "fd99:4242:1:1::/64", "holder": "nrt1"}, {"prefix": "172.23.255.16/29", "holder": "old1"}]
+    assert inventory.held_by(["nrt1", "new1"], held) == {"nrt1": ["172.23.255.8/29", "fd99:4242:1:1::/64"]}
+    assert inventory.held_by([], held) == {}

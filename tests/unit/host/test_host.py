@@ -40,7 +40,7 @@ GOOD: dict[str, Any] = {
         "drops_bridged_ipv6": True,
     },
     "bridge_nf_call_ip6tables": 1,
-    "ufw": {"active": False, "udp_ports": []},
+    "ufw": {"active": False, "udp_ports": [], "forwards": False, "bridges": []},
     "base_chains": [],
     "clock": {"time": 1000.0, "synchronised": True},
     "interfaces": ["br-dn42", "docker0", "eth0", "lo"],
@@ -296,15 +296,25 @@ def test_good_host_has_nothing_to_say() -> None:
     assert _host.warnings(GOOD, WANTED) == []
 
 
+UFW = {"active": True, "udp_ports": [22900, 22901], "forwards": False, "bridges": []}
+IP6_FORWARD = {"family": "ip6", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}
+
+
 @pytest.mark.parametrize(
     ("change", "texts"),
     [
-        ({"ufw": {"active": True, "udp_ports": [22900]}}, [["ufw allow 22901/udp"]]),
-        ({"ufw": {"active": True, "udp_ports": [22900, 22901]}}, []),
+        ({"ufw": {**UFW, "udp_ports": [22900], "bridges": ["br-dn42"]}}, [["ufw allow 22901/udp"]]),
+        ({"ufw": {**UFW, "bridges": ["br-dn42"]}}, []),
+        ({"ufw": UFW}, [["ufw route allow in on br-dn42 out on br-dn42"]]),
+        ({"ufw": {**UFW, "forwards": True}}, []),
+        ({"ufw": UFW, "bridge_nf_call_ip6tables": 0}, []),
+        ({"ufw": UFW, "docker": {**GOOD["docker"], "version": "28.5.2"}}, []),
         ({"base_chains": [{"family": "inet", "table": "mine", "name": "in", "hook": "input", "policy": "drop"}]}, [["inet mine in", "22900, 22901"]]),
         ({"base_chains": [{"family": "inet", "table": "mine", "name": "in", "hook": "input", "policy": "accept"}]}, []),
         ({"base_chains": [{"family": "inet", "table": "mine", "name": "fwd", "hook": "forward", "policy": "drop"}]}, [["inet mine fwd", 'iifname "br-dn42"']]),
         ({"base_chains": [{"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}]}, []),
+        ({"base_chains": [IP6_FORWARD]}, [["ip6 filter FORWARD", 'iifname "br-dn42"']]),
+        ({"base_chains": [IP6_FORWARD], "docker": {**GOOD["docker"], "version": "28.5.2"}}, []),
     ],
 )
 def test_what_to_open_in_a_firewall_that_is_not_ours(change: dict[str, Any], texts: list[list[str]]) -> None:
@@ -347,10 +357,12 @@ def test_base_chains() -> None:
 
 
 def test_ufw_and_timedatectl() -> None:
-    status = "Status: active\n\nTo                         Action      From\n--                         ------      ----\n22/tcp                     ALLOW       Anywhere\n"
+    status = "Status: active\nDefault: deny (incoming), allow (outgoing), deny (routed)\n\nTo                         Action      From\n--                         ------      ----\n22/tcp                     ALLOW       Anywhere\n"
     status += "22900/udp                  ALLOW       Anywhere                   # dn42\n22900/udp (v6)             ALLOW       Anywhere (v6)\n"
     status += "22901/udp                  ALLOW       192.0.2.1\n22902                      ALLOW       Anywhere\n"
-    assert _host.parse_ufw(status) == {"active": True, "udp_ports": [22900, 22902]}
+    status += "\nAnywhere on br-dn42        ALLOW FWD   Anywhere on br-dn42        # dn42\nAnywhere on br-a           ALLOW FWD   Anywhere on br-b\n"
+    assert _host.parse_ufw(status) == {"active": True, "udp_ports": [22900, 22902], "forwards": False, "bridges": ["br-dn42"]}
+    assert _host.parse_ufw(status.replace("deny (routed)", "allow (routed)"))["forwards"] is True
     assert _host.parse_ufw("Status: inactive\n")["active"] is False
     assert _host.parse_timedatectl("NTP=yes\nNTPSynchronized=yes\n") is True
     assert _host.parse_timedatectl("NTPSynchronized=no\n") is False

@@ -45,7 +45,7 @@ def test_a_host_is_found_by_name_and_address(lab, known_as):
 
 
 def test_an_unknown_host_is_refused_with_the_known_ones(lab):
-    with pytest.raises(lab("facts").LabError, match="fra1, hkg1, nrt1, peer1, syd1"):
+    with pytest.raises(lab("facts").LabError, match="fra1, hkg1, nrt1, peer1, sin1, syd1"):
         lab("facts").find_host("ams1")
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""BIRDs to ask: recorded answers of a real one, and a real one where it is installed."""
+"""BIRDs to ask: recorded answers of a real one, and a real one where there is one."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ class RecordedBird:
 class RealBird:
     """A real BIRD with a real session to another one over the loopback; ports from `port` on."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, command: list[str]) -> None:
+        self._command = command
         self.socket = str(directory / "bird.ctl")
         self._directory = directory
         self._ports = (port, port + 1)
@@ -120,7 +121,7 @@ class RealBird:
         for name, text, path in (("peer", PEER, str(self._directory / "peer.ctl")), ("node", NODE, self.socket)):
             config = self._directory / f"{name}.conf"
             config.write_text(text.format(ports=self._ports), "utf-8")
-            self._processes.append(subprocess.Popen(["/usr/sbin/bird", "-f", "-c", str(config), "-s", path]))
+            self._processes.append(subprocess.Popen([*self._command, "-f", "-c", str(config), "-s", path, "-P", f"{path}.pid"]))
         self._wait_for_session()
 
     def stop(self) -> None:

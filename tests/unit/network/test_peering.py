@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.dn42.compose.plugins.module_utils import _dn42, _network
+from ansible_collections.dn42.compose.plugins.module_utils import _dn42, _latency, _network
 
 PEER = {"name": "peer1", "asn": 4200429002, "public_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
 SIX = {"peer_address": "fe80::2"}
@@ -95,7 +95,8 @@ WRONG = [
     ({**FOUR, "local_ipv4": "172.20.240.1/x"}, "local_ipv4", "172.20.240.1/30"),
     ({**FOUR, "local_ipv4": "fe80::1"}, "local_ipv4", "IPv4"),
     ({**SIX, "multiprotocol": "maybe"}, "multiprotocol", "true or false"),
-    ({**SIX, "latency": "fast"}, "latency", "ms"),
+    ({**SIX, "latency": "fast"}, "latency", "(or one of the words measured, none)"),
+    ({**SIX, "latency": True}, "latency", "measured"),
     ({**SIX, "latency": -1}, "latency", "0 to 60000"),
     ({**SIX, "bandwidth": 0}, "bandwidth", "Mbit/s"),
     ({**SIX, "crypto": 37}, "crypto", "31 to 36"),
@@ -130,6 +131,26 @@ def test_communities_of_a_link(option: str, value: Any, community: int) -> None:
     assert read({**SIX, option: value})["peers"][0]["path"][option] == community
 
 
+@pytest.mark.parametrize(
+    ("peer", "variables", "community", "address"),
+    [
+        (SIX, {}, None, "fe80::2%wg-peer1"),
+        (SIX, {"dn42_router_measure_latency": False}, None, None),
+        ({**SIX, "latency": "measured"}, {"dn42_router_measure_latency": False}, None, "fe80::2%wg-peer1"),
+        ({**SIX, "latency": "none"}, {}, None, None),
+        ({**SIX, "latency": 5}, {}, 2, None),
+        ({**SIX, **FOUR}, {}, None, "fe80::2%wg-peer1"),
+        (FOUR, {}, None, "172.20.240.2"),
+        ({**SIX, "state": "shutdown"}, {}, None, None),
+    ],
+)
+def test_which_latency_is_measured_and_which_given(peer: dict[str, Any], variables: dict[str, Any], community: int | None, address: str | None) -> None:
+    node = read(peer, **variables)
+    assert node["peers"][0]["path"].get("latency") == community
+    found = _latency.targets(node["latency"], node["peers"], [])["targets"]
+    assert found == ([{"name": "peer_peer1", "address": address}] if address else [])
+
+
 def test_the_encryption_follows_from_the_tunnel() -> None:
     assert read(SIX)["peers"][0]["path"] == {"crypto": 34}
     assert read({**SIX, "preshared_key": PEER["public_key"]})["peers"][0]["path"] == {"crypto": 35}
@@ -141,8 +162,12 @@ def test_the_encryption_follows_from_the_tunnel() -> None:
         ({"dn42_router_region": 40}, "41 to 70"),
         ({"dn42_router_region": 71}, "0 to 70"),
         ({"dn42_router_country": "DE"}, "whole number"),
+        ({"dn42_router_measure_latency": "often"}, "true or false"),
+        ({"dn42_router_latency_interval": 30}, "60 to 604800"),
         ({"dn42_router_rtr_servers": ["172.20.1.1"]}, "host:port"),
         ({"dn42_router_rtr_servers": "172.20.1.1:8082"}, "list"),
+        ({"dn42_router_roa": "files"}, "add rpki to dn42_stack_services"),
+        ({"dn42_router_roa": "files", "dn42_stack_services": ["router", "dns"]}, "add rpki to dn42_stack_services"),
         ({"dn42_router_roa": "rtr"}, "every route of every peer would be refused"),
         ({"dn42_router_bird_version": "2.0"}, "take looking_glass out"),
         ({"dn42_router_bird_version": 2.0, "dn42_stack_services": ["router", "looking_glass"]}, "take looking_glass out"),
@@ -152,6 +177,10 @@ def test_wrong_options_of_a_node(variables: dict[str, Any], why: str) -> None:
     found = faults(SIX, **variables)
     assert any(f"fra1: {next(iter(variables))}" in fault or "rtr_servers" in fault for fault in found)
     assert any(why in fault for fault in found), found
+
+
+def test_roas_from_files_go_with_the_service_that_fetches_them() -> None:
+    assert read(SIX, dn42_router_roa="files", dn42_stack_services=["router", "rpki"])
 
 
 def test_an_old_bird_goes_without_the_looking_glass() -> None:

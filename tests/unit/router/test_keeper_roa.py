@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import birds
 import pytest
-from dn42_router import health, roa, system
+from dn42_router import health, loading, roa, system
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 WAIT = 60  # seconds; what is waited for takes one
 CONF = """
 log stderr all;
@@ -204,16 +204,9 @@ def test_no_data_is_told_where_bird_uses_it_and_only_there(places: Path, tmp_pat
 # With a real BIRD
 
 
-def _bird_commands(places: Path) -> dict[str, list[str]]:
-    """Command lines of bird and birdc: the machine's, or those that the policy laboratory has unpacked."""
-    if os.access("/usr/sbin/bird", os.X_OK):
-        return {name: [f"/usr/sbin/{name}"] for name in ("bird", "birdc")}
-    root = CHECKOUT / ".cache" / "birds" / "trixie"
-    if not (root / "complete").exists():
-        pytest.skip("BIRD is not installed")
-    (loader,) = root.glob("lib64/ld-linux*")
-    libraries = ":".join(str(path) for path in (root / "usr/lib").glob("*-linux-gnu"))
-    return {name: [str(loader), "--library-path", libraries, str(root / "usr/sbin" / name)] for name in ("bird", "birdc")}
+def _bird_commands() -> dict[str, list[str]]:
+    """Command lines of bird and birdc."""
+    return birds.command_lines() or pytest.skip("there is no BIRD; make policy unpacks one")
 
 
 class RealBird:
@@ -221,7 +214,7 @@ class RealBird:
 
     def __init__(self, places: Path) -> None:
         """Start it and wait for its socket."""
-        self._commands, self._socket = _bird_commands(places), places / "bird.ctl"
+        self._commands, self._socket = _bird_commands(), places / "bird.ctl"
         self._process = subprocess.Popen(
             [*self._commands["bird"], "-f", "-c", str(places / "bird.conf"), "-s", str(self._socket), "-P", str(places / "pid")], stderr=subprocess.DEVNULL
         )
@@ -281,7 +274,7 @@ def test_real_bird_is_asked_about_a_file_before_it_gets_it(places: Path, bird: R
     problem = str(keep(files))
     assert "roa4.conf is not used, 1 ROAs stay" in problem and "roa6.conf is not used, 1 ROAs stay" in problem
     assert (bird.routes("r4"), bird.routes("r6")) == (1, 1)
-    assert roa.accepted(bird.run(["birdc", "configure"])), "BIRD starts and reconfigures all the same"
+    assert loading.accepted(bird.run(["birdc", "configure"])), "BIRD starts and reconfigures all the same"
 
 
 def test_real_birds_answers_to_configure_are_understood(places: Path, bird: RealBird) -> None:

@@ -25,7 +25,7 @@ TIMEOUT = 60  # seconds; no test waits for it but the one that makes it short
 
 def settings(*sources: dict[str, str], **others: Any) -> Settings:
     """The configuration of these sources."""
-    return read_settings({"node": "fra1", "interval": 900, "timeout": TIMEOUT, "stale_after": 3600, "smallest_share": 50, "sources": list(sources), **others})
+    return read_settings({"node": "fra1", "interval": 900, "timeout": TIMEOUT, "stale_after": 3600, "smallest_share": 50, "smallest_first": 1, "sources": list(sources), **others})
 
 
 def published(directory: Path) -> tuple[int, int]:
@@ -255,6 +255,37 @@ def test_a_first_start_without_network_has_valid_empty_files(tmp_path: Path, sou
     found = health.problems(tmp_path, config, status(tmp_path)["written"])
     assert [problem.split(";")[0] for problem in found] == [f"no ROA data for {name}, every {name} route is refused" for name in ("IPv4", "IPv6")]
     assert "HTTP status 404" in found[0]
+
+
+def test_a_first_set_that_is_implausibly_small_is_not_believed(tmp_path: Path, source: Source, second: Source) -> None:
+    """A file that was cut off between two lines is a good one to look at; the next source is asked."""
+    source.contents["/both"], second.contents["/both"] = as_json(99, 100), as_json(100, 100)
+    config = settings({"url": source.url("/both")}, smallest_first=100)
+    fetcher = fetcher_of(tmp_path)
+    fetcher.look(config)
+    assert published(tmp_path) == (0, 100)
+    assert "it holds 99 IPv4 ROAs, and a first set must have 100 (dn42_rpki_smallest_first)" in health.problems(tmp_path, config, status(tmp_path)["written"])[0]
+    fetcher.look(settings({"url": source.url("/both")}, {"url": second.url("/both")}, smallest_first=100))
+    assert published(tmp_path) == (100, 100)
+    fetcher.look(config)
+    assert published(tmp_path) == (99, 100), "later sets are compared with the one before"
+
+
+def test_a_roa_that_all_sources_have_dropped_is_gone_and_old_ones_stay_while_nobody_answers(tmp_path: Path, source: Source, second: Source) -> None:
+    """A ROA has no date of its own here: it ends with the first good set without it, and an old set is used and told."""
+    config = settings({"url": source.url("/both")}, {"url": second.url("/both")}, stale_after=3600)
+    fetcher = fetcher_of(tmp_path)
+    fetcher.look(config)
+    source.contents["/both"] = as_json(99, 100)
+    second.answer = not_found
+    fetcher.look(config)
+    assert published(tmp_path) == (99, 100)
+    source.answer = not_found
+    fetcher.look(config)
+    now = status(tmp_path)["ipv4"]["confirmed"] + 3601
+    told = [problem for problem in health.problems(tmp_path, config, now) if "old" in problem]
+    assert published(tmp_path) == (99, 100)
+    assert len(told) == 2 and "the IPv4 ROAs are 1.0 h old (limit 1.0 h)" in told[0] and "HTTP status 404" in told[0]
 
 
 def test_a_broken_file_of_our_own_stays_until_there_is_a_good_set(tmp_path: Path, source: Source) -> None:

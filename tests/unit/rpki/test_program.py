@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
     "timeout": 30,
     "stale_after": 86400,
     "smallest_share": 50,
+    "smallest_first": 100,
     "sources": [{"url": "https://roa.example.net/dn42_roa_46.json"}, {"ipv4": "http://roa.example.org/?type=v4", "ipv6": "http://roa.example.org/?type=v6", "url": None}],
 }
 WAIT = 60  # seconds; what is waited for takes one

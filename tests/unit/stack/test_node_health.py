@@ -204,6 +204,9 @@ def test_tolerances_are_the_users() -> None:
     assert len(health.worse(good(), down)) == 1
     assert health.worse(good(), down, {"expected_down": ["peer_a"]}) == []
     assert health.worse(good(), down, {"lost_sessions": 1}) == []
+    silent = changed("tunnels/wg-a/handshake", None)
+    assert len(health.worse(good(), silent)) == 1
+    assert health.worse(good(), silent, {"lost_sessions": 1}) == []
     fewer = changed("sessions/peer_a/channels/ipv4/imported", 85)
     assert health.worse(good(), fewer, {"lost_routes": 15}) == []
     assert len(health.worse(good(), fewer, {"lost_routes": 10})) == 1

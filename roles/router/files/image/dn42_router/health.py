@@ -40,12 +40,14 @@ def interface_problems(config: Path, present: set[str]) -> list[str]:
 
 
 def remarks(status: Path) -> list[str]:
-    """What an operator should know of a router that does its work: that there is no ROA data, for one."""
+    """What an operator should know of a router that does its work: no ROA data, a tunnel that could not be made as declared."""
     try:
-        problem = json.loads(status.read_bytes())["problems"].get("roa")
+        told = json.loads(status.read_bytes())
+        roa = told["problems"].get("roa")
+        failed = {name: tunnel["error"] for name, tunnel in (told.get("tunnels") or {}).items() if not tunnel["ok"] and tunnel["error"] not in (None, "starting")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [f"roa: {problem}"] if problem else []
+    return ([f"roa: {roa}"] if roa else []) + [f"{name}: {error}" for name, error in sorted(failed.items())]
 
 
 def bird_problems() -> list[str]:

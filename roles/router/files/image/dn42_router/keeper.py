@@ -16,6 +16,7 @@ from typing import Any, Callable
 from . import endpoints
 from .anycast import AnycastServices
 from .keys import KeyFileError
+from .latency import Latencies
 from .lookups import Lookups
 from .model import ConfigError, Desired, Tunnel, load
 from .observe import Observed
@@ -63,6 +64,7 @@ class Keeper:
         self._memos: dict[str, endpoints.Memo] = {}
         self._roa = RoaFiles()
         self._anycast = AnycastServices(wake)
+        self._latency = Latencies()
         self._soon = 0
         self._began = 0.0
         self._told = True
@@ -95,6 +97,7 @@ class Keeper:
         except CommandError as error:
             self._problem("namespace", str(error))
         self._guard("anycast", self._keep_anycast)
+        self._guard("latency", self._keep_latency)
         self._write_status()
         self._soon = self._soon + 1 if pending else 0
         if 0 < self._soon <= SOON_PASSES:
@@ -135,6 +138,11 @@ class Keeper:
         """Announce the addresses of services that answer, and no others."""
         if self._desired is not None:
             self._anycast.keep(self._desired.anycast, bird_may_be_down=not READY.exists(), log=lambda text: log(f"anycast: {text}"))
+
+    def _keep_latency(self) -> None:
+        """Measure latencies where the declaration wants it."""
+        if self._desired is not None:
+            self._latency.keep(self._desired.latency, bird_may_be_down=not READY.exists(), log=lambda text: log(f"latency: {text}"))
 
     def _keep_bridge(self, observed: Observed) -> None:
         """Gateway addresses, no default route; then BIRD may start."""
@@ -272,6 +280,7 @@ class Keeper:
                 "configuration": self._config_hash,
                 "nftables": self._nftables_hash,
                 "roa": self._roa.status(),
+                "latency": self._latency.status(),
                 "problems": {what: error for what, error in self._problems.items() if error},
                 "tunnels": self._tunnels,
             },
@@ -282,7 +291,8 @@ class Keeper:
         try:
             status = json.loads(STATUS.read_bytes())
             tunnels = status["tunnels"]
-            self._roa.loaded = status["roa"]["loaded"]
+            self._roa.loader.loaded = status["roa"]["loaded"]
+            self._latency.loader.loaded = status["latency"]["loaded"]
             self._tunnels = {name: {**self._state(name), **state} for name, state in tunnels.items()}
             self._memos = {name: endpoints.Memo(declared=state.get("endpoint")) for name, state in tunnels.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

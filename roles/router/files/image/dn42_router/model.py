@@ -84,6 +84,26 @@ class Anycast:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What a link's latency is measured to: an address, with the interface if it is link-local. `name` is for files."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What is measured. `interval`: seconds for which a value lasts at least; `limits`: milliseconds between two values."""
+
+    interval: float
+    limits: tuple[float, ...]
+    targets: tuple[Target, ...]
+
+
+NOT_MEASURED = Latency(43200.0, (), ())
+
+
+@dataclass(frozen=True)
 class Desired:
     """All that the keeper has to bring about.
 
@@ -97,6 +117,7 @@ class Desired:
     prefer_family: str
     tunnels: tuple[Tunnel, ...]
     anycast: tuple[Anycast, ...] = ()
+    latency: Latency = NOT_MEASURED
 
 
 def join_endpoint(host: str, port: int) -> str:
@@ -141,7 +162,34 @@ def parse(data: Any) -> Desired:
         prefer_family=prefer,
         tunnels=tunnels,
         anycast=anycast,
+        latency=parse_latency(_get(data, "latency", dict, "")) if "latency" in data else NOT_MEASURED,
     )
+
+
+def parse_latency(item: dict[str, Any]) -> Latency:
+    """What is to be measured."""
+    limits = _get(item, "limits", list, "latency.")
+    if not all(isinstance(limit, (int, float)) for limit in limits) or limits != sorted(limits):
+        raise ConfigError("latency.limits: rising numbers are expected")
+    targets = []
+    for number, target in enumerate(_get(item, "targets", list, "latency.")):
+        where = f"latency.targets[{number}]."
+        if not isinstance(target, dict):
+            raise ConfigError(f"{where[:-1]}: a mapping is expected")
+        name, address = _get(target, "name", str, where), _get(target, "address", str, where)
+        # It becomes a part of a file's name, the address an argument.
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            raise ConfigError(f"{where}name: {name!r} is no name of a protocol")
+        try:
+            ipaddress.ip_address(address)
+        except ValueError as error:
+            raise ConfigError(f"{where}address: {error}") from error
+        targets.append(Target(name, address))
+    _unique([target.name for target in targets], "latency target")
+    interval = _get(item, "interval", int, "latency.")
+    if interval < 1:
+        raise ConfigError(f"latency.interval: {interval} is no number of seconds")
+    return Latency(float(interval), tuple(float(limit) for limit in limits), tuple(targets))
 
 
 def _get(data: dict[str, Any], key: str, kind: type, where: str) -> Any:

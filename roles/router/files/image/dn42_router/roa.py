@@ -8,7 +8,6 @@ and that service, which talks to the Internet, can put nothing but ROAs into BIR
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
+from .loading import RETRY_SECONDS, Loader, Runner
 from .system import CommandError, run
 
 PUBLISHED = Path("/run/roa")  # the volume
@@ -26,11 +26,7 @@ FILES = {"ipv4": "roa4.conf", "ipv6": "roa6.conf"}
 NAMES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 SIZE_LIMIT = 16 * 1024 * 1024  # bytes
 LINE = re.compile(rb"route [0-9a-f.:]+/\d{1,3} max \d{1,3} as \d{1,10};")
-RETRY_SECONDS = 30.0
 CHECK_SECONDS = 20.0
-
-# Runs a command, answers with its output. Raises CommandError.
-Runner = Callable[..., str]
 
 
 class RoaError(Exception):
@@ -62,24 +58,18 @@ def count(content: bytes) -> int:
     return found
 
 
-def accepted(answer: str) -> bool:
-    """Tell whether BIRD took its configuration, from what birdc says."""
-    return any(line.startswith(("Reconfigured", "Reconfiguration in progress", "Reconfiguration already in progress")) for line in answer.splitlines())
-
-
 class RoaFiles:
     """The files that BIRD includes, and whether it knows them."""
 
     def __init__(self, loaded: str | None = None, command: Runner = run) -> None:
         """`loaded`: what an earlier keeper of this container had BIRD load."""
-        self.loaded = loaded
+        self.loader = Loader(loaded, command)
         self._run = command
         self._seen: dict[Path, tuple[int, int, int]] = {}
         self._counts: dict[str, int] = {}
         self._faults: dict[str, str] = {}
         self._used = False
         self._look_again_at = 0.0
-        self._tell_again_at = 0.0
 
     def keep(self, bird_may_be_down: bool, log: Callable[[str], None]) -> None:
         """Take over what is new and have BIRD load it. Raises CommandError with everything that is wrong."""
@@ -92,7 +82,7 @@ class RoaFiles:
         problems = [f"{NAMES[family]}: {fault}" for family, fault in self._faults.items()]
         problems += [f"no ROA data for {NAMES[family]}, every {NAMES[family]} route from peers is refused" for family in FILES if not self._counts[family]]
         try:
-            self._load(bird_may_be_down, log)
+            self.loader.load(b"\0".join(_read(INCLUDED / name) for name in FILES.values()), bird_may_be_down, log)
         except CommandError as error:
             problems.append(str(error))
         if problems:
@@ -100,7 +90,7 @@ class RoaFiles:
 
     def status(self) -> dict[str, Any]:
         """For the keeper's status file."""
-        return {"used": self._used, "loaded": self.loaded, "counts": self._counts}
+        return {"used": self._used, "loaded": self.loader.loaded, "counts": self._counts}
 
     def _keep_file(self, family: str, log: Callable[[str], None]) -> None:
         """Copy one file if it is new and good; one that was not is looked at again from time to time."""
@@ -135,26 +125,6 @@ class RoaFiles:
         self._run(["bird", "-p", "-c", str(SCRATCH)], timeout=CHECK_SECONDS)
         beside.chmod(0o644)
         beside.rename(included)
-
-    def _load(self, bird_may_be_down: bool, log: Callable[[str], None]) -> None:
-        """Have BIRD read its configuration again where it does not know the files. Raises CommandError."""
-        digest = hashlib.sha256(b"\0".join(_read(INCLUDED / name) for name in FILES.values())).hexdigest()
-        if digest == self.loaded:
-            return
-        if time.monotonic() < self._tell_again_at:
-            raise CommandError("BIRD has not loaded the present files")
-        try:
-            answer = self._run(["birdc", "configure"])
-            if not accepted(answer):
-                raise CommandError(f"BIRD has not loaded the present files: {' '.join(answer.split()[-40:])}")
-        except CommandError:
-            if not bird_may_be_down:
-                self._tell_again_at = time.monotonic() + RETRY_SECONDS
-                raise
-            # It starts when the keeper is ready, and reads them then.
-        else:
-            log("BIRD has loaded the present files")
-        self.loaded = digest
 
     def _changed(self, path: Path) -> bool:
         """Tell whether a file is another one than at the last look."""

@@ -33,7 +33,7 @@ def pause(settings: Settings, failures: int) -> float:
     return seconds * spread(settings.node)
 
 
-def take(found: dict[str, RoaSet], family: str, source: Source, before: RoaSet, smallest_share: int) -> RoaSet:
+def take(found: dict[str, RoaSet], family: str, source: Source, before: RoaSet, settings: Settings) -> RoaSet:
     """The set of one family from a source's answer, if it may replace the one before. Raises SetError."""
     roas = found[family]
     if not source.both:
@@ -42,8 +42,10 @@ def take(found: dict[str, RoaSet], family: str, source: Source, before: RoaSet, 
             raise SetError(f"it holds {NAMES[other]} prefixes such as {min(found[other]).prefix}, though it is the source for {NAMES[family]}")
     if not roas:
         raise SetError(f"it holds no {NAMES[family]} ROA")
-    if len(roas) * 100 < len(before) * smallest_share:
-        raise SetError(f"it holds {len(roas)} {NAMES[family]} ROAs, less than {smallest_share} % of the {len(before)} there are (dn42_rpki_smallest_share)")
+    if not before and len(roas) < settings.smallest_first:
+        raise SetError(f"it holds {len(roas)} {NAMES[family]} ROAs, and a first set must have {settings.smallest_first} (dn42_rpki_smallest_first)")
+    if len(roas) * 100 < len(before) * settings.smallest_share:
+        raise SetError(f"it holds {len(roas)} {NAMES[family]} ROAs, less than {settings.smallest_share} % of the {len(before)} there are (dn42_rpki_smallest_share)")
     return roas
 
 
@@ -87,7 +89,7 @@ class Fetcher:
             try:
                 if isinstance(answer, str):
                     raise SetError(answer)
-                self._accept(family, entry, take(answer, family, source, entry.roas, settings.smallest_share), url)
+                self._accept(family, entry, take(answer, family, source, entry.roas, settings), url)
             except SetError as error:
                 problems.append(f"{url}: {error}")
                 continue

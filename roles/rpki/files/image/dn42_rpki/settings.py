@@ -34,13 +34,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the configuration file says. Times are in seconds, `smallest_share` in percent."""
+    """What the configuration file says. Times are in seconds, `smallest_share` is in percent, `smallest_first` counts ROAs of a family."""
 
     node: str
     interval: int
     timeout: int
     stale_after: int
     smallest_share: int
+    smallest_first: int
     sources: tuple[Source, ...]
 
 
@@ -74,6 +75,7 @@ def parse(data: Any) -> Settings:
         timeout=_number(data, "timeout", 1, 600),
         stale_after=_number(data, "stale_after", 60, 30 * 86400),
         smallest_share=_number(data, "smallest_share", 0, 100),
+        smallest_first=_number(data, "smallest_first", 1, 100000),
         sources=read,
     )
 

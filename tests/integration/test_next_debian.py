@@ -1,0 +1,97 @@
+# Copyright (c) 2026 the dn42.compose contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The next Debian as a node: its own packages of Docker and firewalld, newer ones than those of every other host of the lab."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inventory_copy import InventoryCopy
+from network_probe import Lab, wait_for
+from support import NODES, SESSION_WAIT, changed_hosts, playbook, wait_for_node
+from test_isolation import PRIVATE_PORT, guarded, host_addresses_in_dn42
+
+NODE, ADDRESS = "sin1", "203.0.113.15"
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def inventory(lab: Lab) -> Iterator[InventoryCopy]:
+    """The demo's inventory with the node as its third, and two nodes again afterwards."""
+    lab.lab("add", NODE, timeout=900)
+    found = InventoryCopy("next", lab.name)
+    found.hosts({**found.addresses(), NODE: ADDRESS})
+    try:
+        yield found
+    finally:
+        lab.run(NODE, "sh", "-c", "cd /opt/dn42 && docker compose down", check=False)
+        playbook()
+        found.remove()
+
+
+def docker_role(folder: Path, inventory: InventoryCopy, options: dict, *arguments: str) -> int:
+    """Run the role docker alone on the node; how many tasks changed something."""
+    path = folder / "docker.yml"
+    path.write_text("---\n- hosts: dn42_nodes\n  gather_facts: false\n  roles:\n    - role: dn42.compose.docker\n")
+    given = json.dumps({"dn42_docker_daemon_options": options})
+    return changed_hosts(playbook(str(path), "--limit", NODE, "-e", given, *arguments, inventory=str(inventory.folder)).stdout)[NODE]
+
+
+def test_docker_is_installed_from_debian_and_a_second_run_changes_nothing(lab: Lab, inventory: InventoryCopy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check mode first; then Docker of a generation that filters IPv6 by itself."""
+    assert docker_role(tmp_path, inventory, {}, "--check") > 0
+    assert lab.run(NODE, "sh", "-c", "command -v dockerd", check=False).returncode != 0
+    assert docker_role(tmp_path, inventory, {}) > 0
+    assert docker_role(tmp_path, inventory, {}) == 0
+    version = lab.run(NODE, "docker", "version", "--format", "{{.Server.Version}}").stdout.strip()
+    assert int(version.partition(".")[0]) >= 28
+    assert "Debian" in lab.run(NODE, "apt-cache", "show", "docker.io").stdout
+    with capsys.disabled():
+        programs = lab.run(NODE, "sh", "-c", "docker compose version --short; firewall-cmd --version; systemctl --version | head -1; python3 --version").stdout
+        print(f"\n    Docker {version}, Compose, firewalld, systemd, Python: {', '.join(programs.split(chr(10)))}")
+
+
+def test_settings_come_and_go(lab: Lab, inventory: InventoryCopy, tmp_path: Path) -> None:
+    """What needs a reload and what needs a restart, found out from this Docker's own log."""
+    options = {"live-restore": True, "log-opts": {"max-size": "10m"}}
+    assert docker_role(tmp_path, inventory, options) > 0
+    assert lab.run(NODE, "docker", "info", "--format", "{{.LiveRestoreEnabled}}").stdout.strip() == "true"
+    assert docker_role(tmp_path, inventory, options) == 0
+    assert docker_role(tmp_path, inventory, {}) > 0
+    assert lab.run(NODE, "docker", "info", "--format", "{{.LiveRestoreEnabled}}").stdout.strip() == "false"
+    assert lab.run(NODE, "ls", "/etc/docker/daemon.json", check=False).returncode != 0
+
+
+def test_node_works_in_the_network(lab: Lab, inventory: InventoryCopy) -> None:
+    """Both families to the other nodes and to the peer behind them; the host stays out; a second run changes nothing."""
+    inventory.run()
+    for node in NODES:
+        wait_for(f"{node} and {NODE}", lambda node=node: f"ibgp_{NODE}" in lab.established(node), SESSION_WAIT)
+    wait_for_node(lab, NODE)
+    for node in NODES:
+        for address in lab.addresses(node, "dn42-looking-glass"):
+            assert lab.ping(NODE, "dn42-dns", address), f"{NODE} -> {node} {address}"
+        for address in lab.addresses(NODE, "dn42-looking-glass"):
+            assert lab.ping(node, "dn42-dns", address), f"{node} -> {NODE} {address}"
+    assert changed_hosts(inventory.run().stdout)[NODE] == 0
+    ask = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4)"
+    service = ["docker", "exec", "dn42-looking-glass", "python3", "-c", ask]
+    for address in host_addresses_in_dn42(lab, NODE):
+        assert lab.run(NODE, *service, address, str(PRIVATE_PORT), check=False).returncode != 0
+    lab.run(NODE, "systemctl", "stop", "dn42-guard.service")
+    try:
+        for address in host_addresses_in_dn42(lab, NODE):
+            lab.run(NODE, *service, address, str(PRIVATE_PORT))
+    finally:
+        lab.run(NODE, "systemctl", "start", "dn42-guard.service")
+
+
+def test_guard_and_traffic_survive_firewalld_and_docker(lab: Lab, inventory: InventoryCopy) -> None:
+    """A reload of this firewalld and a restart of this Docker."""
+    for command in (["firewall-cmd", "--reload"], ["systemctl", "restart", "docker"]):
+        lab.run(NODE, *command, timeout=120)
+        assert guarded(lab, NODE), " ".join(command)
+        wait_for_node(lab, NODE)
