@@ -183,13 +183,14 @@ def _registered(address: str, pools: Pools, aggregates: Mapping[str, List[str]])
     return None
 
 
+def _prefix(address: str, pools: Pools, aggregates: Mapping[str, List[str]]) -> str:
+    """What is announced for an address: a registered prefix to everybody, else the address alone to our own nodes."""
+    return _registered(address, pools, aggregates) or str(ipaddress.ip_network(address))
+
+
 def prefixes(nodes: Mapping[str, Mapping[str, Any]], pools: Pools, aggregates: Mapping[str, List[str]]) -> Dict[str, List[str]]:
-    """{family: registered prefixes that follow a service of some node}; no node announces them without one."""
-    found: Dict[str, List[str]] = {}
-    for family in FAMILIES:
-        followed = {_registered(one[family], pools, aggregates) for node in nodes.values() for one in node["anycast"] if one[family]}
-        found[family] = [text for text in aggregates.get(family) or [] if text in followed]
-    return found
+    """{family: prefixes that follow a service of some node}, sorted; no node announces them without one."""
+    return {family: sorted({_prefix(one[family], pools, aggregates) for node in nodes.values() for one in node["anycast"] if one[family]}) for family in FAMILIES}
 
 
 def check_network(nodes: Mapping[str, Mapping[str, Any]], pools: Pools, aggregates: Mapping[str, List[str]]) -> List[Problem]:
@@ -223,17 +224,14 @@ def check_targets(host: str, node: Mapping[str, Any], addresses: Mapping[str, Ma
 
 
 def entries(node: Mapping[str, Any], addresses: Mapping[str, Mapping[str, Any]], pools: Pools, aggregates: Mapping[str, List[str]]) -> List[Dict[str, Any]]:
-    """What the templates print, an entry for each address, sorted by name and family.
-
-    `prefix` is announced while the service answers: a registered one to everybody, else the address alone to our own nodes.
-    """
+    """What the templates print, an entry for each address, sorted by name and family; `prefix` is announced while the service answers."""
     return [
         {
             "name": one["name"],
             "family": family,
             "protocol": f"anycast_{one['name']}_{family}",
             "address": one[family],
-            "prefix": _registered(one[family], pools, aggregates) or str(ipaddress.ip_network(one[family])),
+            "prefix": _prefix(one[family], pools, aggregates),
             "target": addresses[one["service"]][family],
             "ports": one["ports"],
             "probe": one["probe"],

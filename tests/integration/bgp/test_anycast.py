@@ -147,7 +147,7 @@ class World:
             site.keeper.start()
         self.peer.start()
         for node in self.nodes.values():
-            node.router.wait_established("peer_peer1", *(link["protocol"] for link in node.model["internal"]))
+            node.router.wait_established("peer_peer1", *(session["protocol"] for session in node.model["ibgp"]))
 
     def announced(self, name: str) -> set[str]:
         """The anycast prefixes that the foreign network has from a node."""
@@ -160,7 +160,7 @@ class World:
 
     def ages(self) -> dict[str, Any]:
         """Since when sessions are up, on every side."""
-        found = {f"{name} {protocol}": node.router.since(protocol) for name, node in self.nodes.items() for protocol in ("peer_peer1", node.model["internal"][0]["protocol"])}
+        found = {f"{name} {protocol}": node.router.since(protocol) for name, node in self.nodes.items() for protocol in ("peer_peer1", node.model["ibgp"][0]["protocol"])}
         return {**found, **{session: self.peer.router.since(session) for session in ("us", "us_hkg1")}}
 
     def ask(self, where: Router, source: str, destination: str, port: int = 53, transport: str = "udp") -> str:
@@ -281,7 +281,7 @@ def test_nobody_else_announces_our_anycast(world: World) -> None:
     """The foreign network does, all the time: not taken. A node does not pass on the other's either."""
     for node in world.nodes.values():
         assert not PREFIXES & set(node.table("peer_peer1"))
-        other = node.table(node.model["internal"][0]["protocol"])
+        other = node.table(node.model["ibgp"][0]["protocol"])
         assert set(other) >= PREFIXES, "our own nodes know each other's"
 
 
@@ -304,6 +304,6 @@ def test_a_node_of_the_network_without_the_service_leaves_it_to_the_others(route
         node.start()
     other.start()
     wait_for("our prefixes", lambda: set(other.table()) == {"172.23.255.0/26", "fd99:4242:1::/48"}, CHANGE)
-    link = nodes["fra1"].model["internal"][0]["protocol"]
+    link = nodes["fra1"].model["ibgp"][0]["protocol"]
     wait_for("the other node's", lambda: "172.23.254.0/28" in nodes["fra1"].table(link), CHANGE)
     assert set(other.table()) == {"172.23.255.0/26", "fd99:4242:1::/48"}

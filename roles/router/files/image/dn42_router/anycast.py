@@ -16,18 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
+from .loading import Runner, accepted
 from .lookups import WITHOUT_CAPABILITIES
 from .model import Anycast
-from .roa import accepted
 from .system import CommandError, run
 
 INCLUDED = Path("/roa")  # what bird.conf and nftables.conf include
 FILTER = "anycast.nft"
 TABLE = "inet dn42_router"
 PROBER = (*WITHOUT_CAPABILITIES, sys.executable, "-I", "-m", "dn42_router.prober")
-
-# Runs a command, answers with its output. Raises CommandError.
-Runner = Callable[..., str]
 
 
 class Prober:
