@@ -18,7 +18,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
-from ansible_collections.dn42.compose.plugins.module_utils import _backbone, _dn42, _latency, _peering
+from ansible_collections.dn42.compose.plugins.module_utils import _anycast, _backbone, _dn42, _latency, _peering
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
@@ -268,6 +268,7 @@ def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> 
         "endpoint": _node_endpoint(reader, host_vars),
         "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
         "peers": _read_peers(reader, host_vars, asn),
+        "anycast": _anycast.read(reader, host_vars),
     }
 
 
@@ -435,6 +436,13 @@ def _addresses(plan: Mapping[str, Any], name: str) -> Dict[str, Any]:
     }
 
 
+def _check_anycast(nodes: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], pools: _anycast.Pools, aggregates: Mapping[str, List[str]]) -> None:
+    problems = _anycast.check_network(nodes, pools, aggregates)
+    problems += [problem for name, node in nodes.items() for problem in _anycast.check_targets(name, node, plan[name]["addresses"])]
+    if problems:
+        raise InventoryFaults([Fault(*problem) for problem in problems])
+
+
 def _internal_session(node: Mapping[str, Any], other: Mapping[str, Any], plan: Mapping[str, Any]) -> Dict[str, Any]:
     """Our BGP session with another node, between the nodes' own addresses: it does not depend on any one tunnel."""
     reflectors = node["reflectors"]
@@ -501,10 +509,15 @@ def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], a
     for name, node in nodes.items():
         node["number"] = _number(node, plan[name], pools)
     _check_numbers(nodes)
+    anycast_pools = _anycast.read_pools(pools)
+    _check_anycast(nodes, plan, anycast_pools, aggregates)
     for node in nodes.values():
         if node["reflectors"] is None:
             node["reflectors"] = sorted(_backbone.choose_reflectors({name: each["number"] for name, each in nodes.items()}))
     models = {name: _build_node(nodes[name], nodes, plan, public_keys, aggregates) for name in nodes}
+    for name, model in models.items():
+        model["anycast"] = _anycast.entries(nodes[name], plan[name]["addresses"], anycast_pools, aggregates)
+        model["anycast_prefixes"] = _anycast.prefixes(nodes, anycast_pools, aggregates)
     faults = [fault for name, model in models.items() for fault in _check_links(name, [*model["peers"], *model["internal"]], public_keys.get(name))]
     faults += [fault for name, model in models.items() for fault in _check_tunnel_ipv4(name, model["peers"], model["aggregates"]["ipv4"])]
     if faults:

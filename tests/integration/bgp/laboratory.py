@@ -62,7 +62,9 @@ class Node:
     def bring_up(self) -> None:
         """Addresses as Docker and the keeper bring them about."""
         bridge = {family: f"{self.model['addresses']['router'][family]}/{self.model['block'][family]['prefix_length']}" for family in ("ipv4", "ipv6")}
-        stub(self.router, "eth0", *bridge.values(), *self.model["bridge_gateway"].values())
+        if self.router.run("ip", "link", "show", "eth0", check=False).returncode != 0:
+            stub(self.router, "eth0")
+        address(self.router, "eth0", *bridge.values(), *self.model["bridge_gateway"].values())
         for tunnel in self.model["tunnels"]:
             address(self.router, tunnel["name"], *tunnel["addresses"])
 
@@ -75,10 +77,16 @@ class Node:
         return self.router.reaches(self.model["addresses"]["gateway"]["ipv6" if ":" in destination else "ipv4"], destination)
 
 
-def network(router: Callable[..., Router], inventory: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any] | None = None, version: str = "") -> dict[str, Node]:
+def network(
+    router: Callable[..., Router],
+    inventory: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any] | None = None,
+    version: str = "",
+    aggregates: Mapping[str, list[str]] = rendering.AGGREGATES,
+) -> dict[str, Node]:
     """Nodes of ours, joined as the inventory says; foreign networks still have to be, then `bring_up` and `start`."""
     options = {**(options or {}), **({"dn42_router_bird_version": version} if version else {})}
-    models = rendering.models(inventory)
+    models = rendering.models(inventory, aggregates)
     nodes = {name: Node(name, router(name, version) if version else router(name), model, dict(options)) for name, model in models.items()}
     for name, node in nodes.items():
         for link in node.model["internal"]:

@@ -34,17 +34,20 @@ def block(position: int) -> dict[str, Any]:
     }
 
 
-def models(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def models(nodes: Mapping[str, Mapping[str, Any]], aggregates: Mapping[str, list[str]] = AGGREGATES) -> dict[str, dict[str, Any]]:
     """The models of nodes, given the variables of each; the n-th node by name has the n-th block."""
     variables = {name: {"dn42_asn": 4200420001, "dn42_pools": POOLS, "ansible_host": f"203.0.113.{11 + index}", **nodes[name]} for index, name in enumerate(sorted(nodes))}
     plan = {name: block(index) for index, name in enumerate(sorted(nodes))}
-    return _network.build(variables, plan, AGGREGATES, dict(zip(sorted(nodes), KEYS)))
+    return _network.build(variables, plan, aggregates, dict(zip(sorted(nodes), KEYS)))
+
+
+def files(model: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The release's files as the action plugin renders them: {name: text}."""
+    role = _service_role.load("router")
+    templar = Templar(loader=DataLoader(), variables={**role.defaults, **(options or {}), "dn42": model})
+    return {name: str(templar.template(trust_as_template(path.read_text(encoding="utf-8")), escape_backslashes=False)) for name, path in role.templates()}
 
 
 def configuration(model: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """BIRD's files as the action plugin renders them: {name: text}, to be read from bird.conf."""
-    role = _service_role.load("router")
-    templar = Templar(loader=DataLoader(), variables={**role.defaults, **(options or {}), "dn42": model})
-    return {
-        name: str(templar.template(trust_as_template(path.read_text(encoding="utf-8")), escape_backslashes=False)) for name, path in role.templates() if name.startswith("bird")
-    }
+    """BIRD's files, to be read from bird.conf."""
+    return {name: text for name, text in files(model, options).items() if name.startswith("bird")}

@@ -102,6 +102,10 @@ class Router:
         """Tell whether an address answers to one of ours."""
         return self.run(sys.executable, str(ECHO), source, destination, check=False).returncode == 0
 
+    def in_network(self, *command: str) -> tuple[str, ...]:
+        """The command that runs one of the machine's programs in the network namespace, and ends with the test run."""
+        return (*MORTAL, "nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command)
+
     def command(self, root: Path, *command: str) -> list[str]:
         """The command line of a program of another root file system, in the network namespace."""
         return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "chroot", str(root), *command]
@@ -109,8 +113,7 @@ class Router:
     @contextlib.contextmanager
     def running(self, *command: str) -> Iterator[None]:
         """Have one of the machine's programs in the network namespace, which says so when it is ready."""
-        argv = [*MORTAL, "nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(self.in_network(*command), stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout.readline().strip() == "ready", command
                 yield
@@ -126,9 +129,14 @@ class Router:
         for name, text in configuration.items():
             (self.files / name).write_text(text, encoding="utf-8")
 
+    @property
+    def included(self) -> Path:
+        """The router's /roa, where the keeper puts what BIRD includes, seen from outside."""
+        return self.files.parent / "roa"
+
     def write_roa(self, name: str, *statements: str) -> None:
         """Write a file of ROAs, as the service rpki does."""
-        (self.files.parent / "roa" / name).write_text("".join(f"{statement}\n" for statement in statements), encoding="utf-8")
+        (self.included / name).write_text("".join(f"{statement}\n" for statement in statements), encoding="utf-8")
 
     def parse(self, configuration: Mapping[str, str]) -> str:
         """What `bird -p` says about a configuration; empty when it is accepted without a warning."""

@@ -11,9 +11,10 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Callable
 
 from . import endpoints
+from .anycast import AnycastServices
 from .keys import KeyFileError
 from .latency import Latencies
 from .lookups import Lookups
@@ -51,8 +52,8 @@ def log(text: str) -> None:
 class Keeper:
     """State of the keeper between two passes."""
 
-    def __init__(self, system: System) -> None:
-        """Take up what an earlier keeper of this container left in its status file."""
+    def __init__(self, system: System, wake: Callable[[], None] = lambda: None) -> None:
+        """Take up what an earlier keeper of this container left; `wake` is called when the next pass should not wait."""
         self._system = system
         self._lookups = Lookups()
         self._desired: Desired | None = None
@@ -62,6 +63,7 @@ class Keeper:
         self._tunnels: dict[str, dict[str, Any]] = {}
         self._memos: dict[str, endpoints.Memo] = {}
         self._roa = RoaFiles()
+        self._anycast = AnycastServices(wake)
         self._latency = Latencies()
         self._soon = 0
         self._began = 0.0
@@ -94,6 +96,7 @@ class Keeper:
             self._problem("namespace", None)
         except CommandError as error:
             self._problem("namespace", str(error))
+        self._guard("anycast", self._keep_anycast)
         self._guard("latency", self._keep_latency)
         self._write_status()
         self._soon = self._soon + 1 if pending else 0
@@ -130,6 +133,11 @@ class Keeper:
     def _keep_roa(self) -> None:
         """Give BIRD the ROAs that were fetched."""
         self._roa.keep(bird_may_be_down=not READY.exists(), log=lambda text: log(f"roa: {text}"))
+
+    def _keep_anycast(self) -> None:
+        """Announce the addresses of services that answer, and no others."""
+        if self._desired is not None:
+            self._anycast.keep(self._desired.anycast, bird_may_be_down=not READY.exists(), log=lambda text: log(f"anycast: {text}"))
 
     def _keep_latency(self) -> None:
         """Measure latencies where the declaration wants it."""
@@ -266,6 +274,7 @@ class Keeper:
         write_json(
             STATUS,
             {
+                "anycast": self._anycast.status(),
                 "began": self._began,
                 "written": int(time.time()),
                 "configuration": self._config_hash,
@@ -293,7 +302,7 @@ class Keeper:
 def main() -> int:
     """Run until SIGTERM; SIGHUP says that there is a new release."""
     wake = threading.Event()
-    keeper = Keeper(System())
+    keeper = Keeper(System(), wake.set)
 
     def hurry(_number: int, _frame: FrameType | None) -> None:
         keeper.tell()

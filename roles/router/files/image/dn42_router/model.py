@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 FAMILIES = ("any", "ipv4", "ipv6")
+PROBES = ("dns", "tcp")
+SYMBOL = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # The kernel takes 15 bytes; '/', blanks, '%' and ':' are refused by it or by tools.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,14}")
 HOST_NAME = re.compile(r"(?=.{1,253}\.?\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*)(\.[A-Za-z0-9_-]+)*\.?")
@@ -65,6 +67,23 @@ class Tunnel:
 
 
 @dataclass(frozen=True)
+class Anycast:
+    """An address that is announced while the service behind it answers.
+
+    `protocol` is BIRD's name for it, `prefix` what is announced, `target` the service's own address. `probe` is how the
+    service is asked on its `port`: a DNS query over UDP, or a TCP connection.
+    """
+
+    name: str
+    protocol: str
+    address: str
+    prefix: str
+    target: str
+    probe: str
+    port: int
+
+
+@dataclass(frozen=True)
 class Target:
     """What a link's latency is measured to: an address, with the interface if it is link-local. `name` is for files."""
 
@@ -97,6 +116,7 @@ class Desired:
     userspace: bool
     prefer_family: str
     tunnels: tuple[Tunnel, ...]
+    anycast: tuple[Anycast, ...] = ()
     latency: Latency = NOT_MEASURED
 
 
@@ -131,6 +151,7 @@ def parse(data: Any) -> Desired:
     tunnels = tuple(_tunnel(item, f"tunnels[{number}]") for number, item in enumerate(_get(data, "tunnels", list, "")))
     _unique([tunnel.name for tunnel in tunnels], "tunnel name")
     _unique([tunnel.listen_port for tunnel in tunnels if tunnel.listen_port], "listen_port")
+    anycast = tuple(_anycast(item, f"anycast[{number}].") for number, item in enumerate(_get(data, "anycast", list, "") if "anycast" in data else []))
     prefer = data.get("prefer_family", "any")
     if prefer not in FAMILIES:
         raise ConfigError(f"prefer_family: {prefer!r} is not one of {', '.join(FAMILIES)}")
@@ -140,6 +161,7 @@ def parse(data: Any) -> Desired:
         userspace=_get(data, "userspace", bool, ""),
         prefer_family=prefer,
         tunnels=tunnels,
+        anycast=anycast,
         latency=parse_latency(_get(data, "latency", dict, "")) if "latency" in data else NOT_MEASURED,
     )
 
@@ -224,6 +246,27 @@ def _peer(item: dict[str, Any], where: str) -> Peer:
     return Peer(public_key, _endpoint(item.get("endpoint"), f"{where}endpoint"), preshared, allowed, _get(item, "keepalive", int, where))
 
 
+def _anycast(item: Any, where: str) -> Anycast:
+    """One entry of the list of anycast addresses."""
+    if not isinstance(item, dict):
+        raise ConfigError(f"{where[:-1]}: a mapping is expected")
+    protocol = _get(item, "protocol", str, where)
+    if not SYMBOL.fullmatch(protocol):
+        raise ConfigError(f"{where}protocol: {protocol!r} is no name of a protocol")
+    probe = _get(item, "probe", dict, where)
+    kind = _get(probe, "kind", str, f"{where}probe.")
+    if kind not in PROBES:
+        raise ConfigError(f"{where}probe.kind: {kind!r} is not one of {', '.join(PROBES)}")
+    try:
+        address, target = (str(ipaddress.ip_address(_get(item, key, str, where))) for key in ("address", "target"))
+        prefix = str(ipaddress.ip_network(_get(item, "prefix", str, where)))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}") from error
+    return Anycast(_get(item, "name", str, where), protocol, address, prefix, target, kind, _port(probe, "port", f"{where}probe.", lowest=1))
+
+
 def _endpoint(item: Any, where: str) -> Endpoint | None:
     """The endpoint of a peer; None for one that only answers."""
     if item is None:
@@ -238,10 +281,10 @@ def _endpoint(item: Any, where: str) -> Endpoint | None:
 
 
 def _port(item: dict[str, Any], key: str, where: str, lowest: int) -> int:
-    """A UDP port; 0, where allowed, leaves the choice to the kernel."""
+    """A port; 0, where allowed, leaves the choice to the kernel."""
     port = _get(item, key, int, where)
     if not lowest <= port <= 65535:
-        raise ConfigError(f"{where}{key}: {port} is no UDP port")
+        raise ConfigError(f"{where}{key}: {port} is no port")
     return int(port)
 
 
