@@ -287,7 +287,8 @@ def test_nobody_else_announces_our_anycast(world: World) -> None:
 
 @pytest.mark.parametrize("version", ["2.0", "2.17", "3"])
 def test_every_bird_reads_it_without_a_warning(router: Callable[..., Router], version: str) -> None:
-    model = rendering.models({name: {**OFFERED, "dn42_peers": [peer("peer1", PEER_ASN)]} for name in NAMES}, AGGREGATES)["fra1"]
+    variables = {**OFFERED, "dn42_router_bird_version": version, "dn42_stack_services": ["router", "dns"]}
+    model = rendering.models({name: {**variables, "dn42_peers": [peer("peer1", PEER_ASN)]} for name in NAMES}, AGGREGATES)["fra1"]
     one = router("fra1", version)
     one.write_roa("anycast_dns_ipv4.conf", "route 172.23.254.0/28 unreachable;")
     assert one.parse(rendering.configuration(model, {"dn42_router_bird_version": version})) == ""
