@@ -42,8 +42,12 @@ def models(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def configuration(model: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> dict[str, str]:
     """BIRD's files as the action plugin renders them: {name: text}, to be read from bird.conf."""
+    names = [name for name, _path in _service_role.load("router").templates() if name.startswith("bird")]
+    return {name: rendered(model, name, options) for name in names}
+
+
+def rendered(model: Mapping[str, Any], name: str, options: Mapping[str, Any] | None = None) -> str:
+    """One of the role's files for a node."""
     role = _service_role.load("router")
     templar = Templar(loader=DataLoader(), variables={**role.defaults, **(options or {}), "dn42": model})
-    return {
-        name: str(templar.template(trust_as_template(path.read_text(encoding="utf-8")), escape_backslashes=False)) for name, path in role.templates() if name.startswith("bird")
-    }
+    return str(templar.template(trust_as_template(dict(role.templates())[name].read_text(encoding="utf-8")), escape_backslashes=False))
