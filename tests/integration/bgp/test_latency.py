@@ -184,7 +184,8 @@ def test_between_our_nodes_the_way_to_the_other_one_counts(router: Callable[...,
 @pytest.mark.parametrize("version", ["2.0", "2.17", "3"])
 def test_every_bird_reads_the_keepers_files(router: Callable[..., Router], version: str) -> None:
     """In each filter that includes one; and a name that begins another's has its own alone."""
-    nodes = rendering.models({"fra1": {"dn42_peers": [peer("a", ASN), peer("ab", ASN + 1, multiprotocol=False, latency="none")]}, "hkg1": {}})
+    variables = {"dn42_router_bird_version": version, "dn42_stack_services": ["router"]}
+    nodes = rendering.models({"fra1": {"dn42_peers": [peer("a", ASN), peer("ab", ASN + 1, multiprotocol=False, latency="none")], **variables}, "hkg1": variables})
     one = router("fra1", version)
     names = [target["name"] for target in nodes["fra1"]["latency"]["targets"]]
     assert names == ["node_hkg1", "peer_a"]
