@@ -81,6 +81,7 @@ from pathlib import Path
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dn42.compose.plugins.module_utils import _firewalld
 from ansible_collections.dn42.compose.plugins.module_utils import _found_host as found_host
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
 from ansible_collections.dn42.compose.plugins.module_utils._release import ReleaseError, locked
@@ -88,6 +89,7 @@ from ansible_collections.dn42.compose.plugins.module_utils._release import Relea
 STOP_WAIT = 30  # seconds the router may take to stop; BIRD needs one
 DOWN_WAIT = 10.0  # seconds until every neighbour was told
 UNITS = "/etc/systemd/system"
+BRIDGES = ("br-dn42", "br-dn42-egress")
 GUARD = "dn42-guard.service"
 TABLE = ["table", "inet", "dn42_guard"]
 
@@ -247,6 +249,7 @@ class Removal:
 
     def host(self) -> None:
         """Remove the guard, all other units, settings and files of ours."""
+        self.leave_zones()
         self.remove_units()
         self.remove_settings()
         for path in [*sorted(glob.glob("/etc/docker/daemon.json.*Z.dn42")), "/run/dn42"]:
@@ -258,6 +261,17 @@ class Removal:
         if others:
             self.kept.append(f"{own}: {', '.join(path.name for path in others)} are not of this collection")
         self.remove_empty_directories([str(own)] if own.is_dir() and not others else [])
+
+    def leave_zones(self) -> None:
+        """Take bridges that are gone out of firewalld's zones: Docker put them there and forgets it."""
+        bus = _firewalld.Firewalld(lambda argv: self.module.run_command(argv, environ_update={"LC_ALL": "C.UTF-8"}))
+        if not (self.module.get_bin_path("busctl") and bus.running()):
+            return
+        for bridge in BRIDGES:
+            zone = bus.zone_of(bridge)
+            if zone and not os.path.exists(f"/sys/class/net/{bridge}"):
+                command = ("firewall-cmd", f"--zone={zone}", f"--remove-interface={bridge}")
+                self.act(f"take {bridge} out of firewalld's zone {zone}", lambda command=command: self.must(*command))
 
     def remove_units(self) -> None:
         """Stop, disable and remove units and drop-ins; the guard is the last."""

@@ -38,7 +38,7 @@ options:
     description: The file with the guard's rules. Its table is compared with the one that is loaded.
     type: path
   units:
-    description: Units that have to be active and enabled.
+    description: Units that have to be active, and enabled unless another one brings them.
     type: list
     elements: str
     default: []
@@ -135,7 +135,8 @@ def differing(files: dict[str, str]) -> list[str]:
 
 def guard_state(module: AnsibleModule, rules: str) -> str:
     """Compare the loaded table with what the rules make of it in a network namespace of its own, so that nft writes both sides."""
-    code, running, _err = module.run_command(TABLE)
+    # A bare host may have no nft.
+    code, running, _err = module.run_command(TABLE) if module.get_bin_path("nft") else (127, "", "")
     if code != 0:
         return "missing"
     # Without the file nothing can be compared; that it is missing is told with the files.
@@ -151,7 +152,7 @@ def unit_states(module: AnsibleModule, units: list[str]) -> dict[str, str]:
     for unit in units:
         out = module.run_command(["systemctl", "show", "--property=ActiveState,UnitFileState", unit])[1]
         state = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-        if state.get("ActiveState") != "active" or state.get("UnitFileState") != "enabled":
+        if state.get("ActiveState") != "active" or state.get("UnitFileState") not in ("enabled", "static"):
             found[unit] = f"{state.get('ActiveState') or 'unknown'}, {state.get('UnitFileState') or 'not there'}"
     return found
 

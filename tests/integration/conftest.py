@@ -10,6 +10,10 @@ import pytest
 from network_probe import Lab
 from support import NODES, wait_for_node
 
+# Molecule colours whatever runs inside of it, and what Ansible prints is read here.
+os.environ.pop("ANSIBLE_FORCE_COLOR", None)
+os.environ["ANSIBLE_NOCOLOR"] = "true"
+
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:

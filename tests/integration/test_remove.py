@@ -48,7 +48,7 @@ docker image ls --format 'image {{.Repository}}:{{.Tag}} {{.ID}}' | sort
 docker ps --all --format 'container {{.Names}} {{.ID}} {{.State}}' | sort
 docker info --format 'live-restore {{.LiveRestoreEnabled}}'
 ip -br link | awk '{print "link", $1}' | grep -v veth; ip route; ip -6 route | grep -v '^fe80'; ip rule; ip -6 rule
-systemctl list-unit-files --no-legend | awk '{print "unit", $1, $2}' | sort
+systemctl list-unit-files --no-legend | grep -v transient | awk '{print "unit", $1, $2}' | sort
 systemctl list-units --all --no-legend --plain 'dn42*' ; systemctl --failed --no-legend
 pgrep -a wireguard; true
 """
@@ -59,9 +59,9 @@ def picture(lab: Lab) -> list[str]:
     return lab.run(HOST, "sh", "-c", PICTURE, timeout=180).stdout.splitlines()
 
 
-def difference(before: list[str], after: list[str]) -> list[str]:
+def difference(before: list[str], after: list[str]) -> str:
     """Lines that are not in both pictures."""
-    return [line for line in difflib.unified_diff(before, after, "before", "after", n=0, lineterm="") if not line.startswith("@@")]
+    return "\n".join(line for line in difflib.unified_diff(before, after, "before", "after", n=0, lineterm="") if not line.startswith("@@"))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_nothing_is_removed_without_being_told(lab: Lab, inventory: InventoryCop
     shown = run(inventory, *REMOVE, "--check", "--diff")
     assert "remove /opt/dn42 with everything in it" in shown
     assert all(count > 0 for count in changed_hosts(shown).values())
-    assert difference(now, picture(lab)) == []
+    assert not difference(now, picture(lab))
     assert HOST in inventory.blocks()
 
 
@@ -122,7 +122,8 @@ def test_the_host_is_as_it_was_found(lab: Lab, inventory: InventoryCopy, before:
     key = lab.run(HOST, "cat", "/opt/dn42/secrets/router/private.key").stdout.strip()
     output = run(inventory, *CONFIRMED, "--diff")
     assert key not in output
-    assert difference(before, picture(lab)) == []
+    found = difference(before, picture(lab))
+    assert not found, found
     # Put back with live-restore still on, so that nobody else's container was interrupted.
     assert lab.run(HOST, "docker", "inspect", "--format", "{{.State.StartedAt}}", "mine").stdout == mine
     assert {node: (lab.container_starts(node), lab.ages(node)) for node in NODES} == others

@@ -19,6 +19,7 @@ from routers import Router, connect, wait_for
 ASN = 4200429002
 ROUTES = ("172.22.200.0/25", "fdc0:ffee:9002::/48")
 ADDRESSES = ("172.22.200.1", "fdc0:ffee:9002::1")
+SIDE = ("172.22.210.1", "fdc0:ffee:9003::1")  # of another foreign network
 # Twice the longest of: lost greetings, an update of Babel (8 s), BIRD's look at the kernel (10 s).
 WAY_WAIT = 40.0
 LINE = [["fra1", "hkg1"], ["hkg1", "nrt1"]]
@@ -167,3 +168,45 @@ def test_what_leaks_into_the_igp_is_refused(router: Callable[..., Router]) -> No
     wait_for("the block", lambda: blocks(1) <= set(nodes["fra1"].table("backbone")))
     assert "172.22.100.0/24" in nodes["hkg1"].router.exported("backbone")
     assert set(nodes["fra1"].table("backbone")) == blocks(1)
+
+
+@pytest.mark.parametrize("igp", IGPS)
+def test_a_dead_node_is_not_announced_for(router: Callable[..., Router], igp: str) -> None:
+    """What came in at a node that is away goes from our peers with the IGP's notice, not after hold time and graceful restart."""
+    variables = {"fra1": {"dn42_peers": [peer("peer1", ASN)]}, "hkg1": {"dn42_peers": [peer("side", ASN + 1)]}}
+    nodes = network(router, {name: {"dn42_router_backbone_igp": igp, **each} for name, each in variables.items()})
+    others = {"peer1": foreign_network(router, "peer1", ASN, *ADDRESSES, [Announcement(route) for route in ROUTES]), "side": foreign_network(router, "side", ASN + 1, *SIDE)}
+    join(nodes["fra1"], "peer1", others["peer1"])
+    join(nodes["hkg1"], "side", others["side"])
+    for node in nodes.values():
+        node.bring_up()
+    for one in (*nodes.values(), *others.values()):
+        one.start()
+    here = nodes["hkg1"].router
+    here.wait_established("peer_side", "ibgp_fra1")
+    wait_for("routes of the other node's peer", lambda: set(others["side"].table()) == AGGREGATES | set(ROUTES), WAY_WAIT)
+    before = here.since("peer_side")
+    nodes["fra1"].router.run("nft", "add table netdev cut; add chain netdev cut out { type filter hook egress device in-hkg1 priority 0; policy drop; }")
+    # Babel misses it after four greetings (8 s), OSPF after 15 s, the session only after its hold time (30 s).
+    wait_for("them gone", lambda: set(others["side"].table()) == AGGREGATES, WAY_WAIT, lambda: here.birdc("show route all"))
+    assert here.session("ibgp_fra1").startswith("Established")
+    assert here.since("peer_side") == before
+
+
+@pytest.mark.parametrize("igp", IGPS)
+def test_a_new_container_waits_for_no_timeout(router: Callable[..., Router], igp: str) -> None:
+    """BIRD in recovery gives the kernel no routes before its sessions are back, and iBGP needs a route to come back."""
+    nodes, _other = built(router, igp, {"fra1": {}, "hkg1": {}, "nrt1": {}}, dn42_router_backbone_links=LINE)
+    far = nodes["nrt1"]
+    far.router.wait_established("ibgp_fra1", "ibgp_hkg1")
+    far.router.kill()
+    for family, table in (("-4", "main"), ("-6", "main"), ("-6", "253")):
+        far.router.run("ip", family, "route", "flush", "table", table, "proto", "bird", check=False)
+    far.router.run("ip", "-6", "rule", "add", "pref", "32767", "lookup", "253")  # as the container's init does
+    files = rendering.configuration(far.model, far.options)
+    patient = files["bird.conf"].replace("graceful restart wait 30;", "graceful restart wait 3600;")
+    assert patient != files["bird.conf"]
+    far.router.start({**files, "bird.conf": patient})
+    far.router.wait_established("ibgp_fra1", "ibgp_hkg1")
+    wait_for("the end of the recovery", lambda: "recovery" not in far.router.birdc("show status").lower(), told=lambda: far.router.birdc("show status"))
+    wait_for_traffic(far)

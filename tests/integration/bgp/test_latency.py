@@ -183,12 +183,18 @@ def test_between_our_nodes_the_way_to_the_other_one_counts(router: Callable[...,
 
 @pytest.mark.parametrize("version", ["2.0", "2.17", "3"])
 def test_every_bird_reads_the_keepers_files(router: Callable[..., Router], version: str) -> None:
-    """In each filter that includes one, and names that begin with another's get their own."""
-    nodes = rendering.models({"fra1": {"dn42_peers": [peer("a", ASN), peer("ab", ASN + 1, multiprotocol=False)]}, "hkg1": {}})
+    """In each filter that includes one; and a name that begins another's has its own alone."""
+    variables = {"dn42_router_bird_version": version, "dn42_stack_services": ["router"]}
+    nodes = rendering.models({"fra1": {"dn42_peers": [peer("a", ASN), peer("ab", ASN + 1, multiprotocol=False, latency="none")], **variables}, "hkg1": variables})
     one = router("fra1", version)
-    for value, target in enumerate(nodes["fra1"]["latency"]["targets"], 1):
-        one.write_roa(f"latency-{target['name']}.conf", f"link_latency({value});")
-    assert [target["name"] for target in nodes["fra1"]["latency"]["targets"]] == ["node_hkg1", "peer_a", "peer_ab"]
-    assert one.parse(rendering.configuration(nodes["fra1"], {"dn42_router_bird_version": version})) == ""
-    one.write_roa("latency-peer_a.conf", "nonsense;")
-    assert "latency-peer_a.conf" in one.parse(rendering.configuration(nodes["fra1"], {"dn42_router_bird_version": version})), "it is really included"
+    names = [target["name"] for target in nodes["fra1"]["latency"]["targets"]]
+    assert names == ["node_hkg1", "peer_a"]
+    files = rendering.configuration(nodes["fra1"], {"dn42_router_bird_version": version})
+    for value, name in enumerate(names, 1):
+        one.write_roa(f"latency-{name}.conf", f"link_latency({value});")
+    one.write_roa("latency-peer_ab.conf", "nonsense;")
+    assert one.parse(files) == ""
+    for name in names:
+        one.write_roa(f"latency-{name}.conf", "nonsense;")
+        assert f"latency-{name}.conf" in one.parse(files), "it is really included"
+        one.write_roa(f"latency-{name}.conf", "link_latency(1);")

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ class Server:
     def __init__(self, where: Router) -> None:
         """Not running yet; the file is below the tools' root file system."""
         root = birds.root("tools")
+        self._where = where
         self._directory = Path(tempfile.mkdtemp(dir=root / "tmp"))
         self._inside = f"/{self._directory.relative_to(root)}"
         self._command = where.command(root, "stayrtr", "-bind", f"127.0.0.1:{PORT}", "-cache", f"{self._inside}/roa.json", "-checktime=false", "-refresh", "1", "-metrics.addr", "")
@@ -55,9 +57,11 @@ class Server:
         beside.rename(self._directory / "roa.json")
 
     def start(self) -> None:
-        """Run it."""
+        """Run it and wait until it listens: a node's BIRD that comes too early tries again after 90 seconds."""
         with open(self._directory / "log", "ab") as log:
             self._process = subprocess.Popen([*MORTAL, *self._command], stdout=log, stderr=log)
+        connect = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 3)"
+        wait_for("StayRTR", lambda: self._where.run(sys.executable, "-c", connect, check=False).returncode == 0, told=self.log)
 
     def log(self) -> str:
         """What it said."""

@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("argv", nargs=argparse.REMAINDER)
     sub = command("reboot", "shut a host down and start it again")
     sub.add_argument("host")
+    sub = command("kill", "end a host at once, as a power cut would; 'lab add' starts it again")
+    sub.add_argument("host")
     sub = command("ssh-proxy", "connect stdin and stdout to a host (for ssh's ProxyCommand)")
     sub.add_argument("host")
     sub.add_argument("port", type=int)
@@ -65,6 +67,8 @@ def _dispatch(options: argparse.Namespace) -> None:
         commands.execute(lab, options.host, options.argv)
     elif options.command == "reboot":
         commands.reboot(lab, options.host)
+    elif options.command == "kill":
+        commands.kill(lab, options.host)
     elif options.command == "ssh-proxy":
         commands.ssh_proxy(lab, options.host, options.port)
     else:

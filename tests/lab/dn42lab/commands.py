@@ -239,6 +239,15 @@ def reboot(lab: str, name: str) -> None:
         progress.detail(hosts.wait(lab, host))
 
 
+def kill(lab: str, name: str) -> None:
+    """End a host at once: nothing is told to anybody, its network is gone. `up` or `add` starts it again."""
+    with lock(f"lab-{lab}"):
+        _open()
+        host = _running(lab, name)
+        hosts.kill(lab, host)
+        print(f"{host.name} is dead; it starts again by: tests/lab/lab add {host.name}")
+
+
 def introduce(lab: str, node: str, public_key: str) -> None:
     """peer1's operator puts a node's public key into his configuration; nothing when he had it."""
     with lock(f"lab-{lab}"):
