@@ -18,7 +18,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
-from ansible_collections.dn42.compose.plugins.module_utils import _anycast, _backbone, _dn42, _latency, _peering
+from ansible_collections.dn42.compose.plugins.module_utils import _anycast, _backbone, _collectors, _dn42, _latency, _peering
 from ansible_collections.dn42.compose.plugins.module_utils import _inventory_values as values
 
 NODE_PORT_BASE = 30000  # internal tunnels listen on this plus the other node's number
@@ -26,7 +26,7 @@ NODE_NUMBER_LIMIT = 2047  # keeps them below 32768, where the kernel picks ports
 PEER_PORT_BASE = 20000  # DN42's custom: 2 and the last four digits of the peer's ASN
 DEFAULT_MTU = 1420
 SECRETS = frozenset(("preshared_key", "private_key", "dn42_router_private_key", "dn42_address_plan_store"))
-PEER_STATES = ("present", "shutdown", "absent")
+PEER_STATES = ("present", "draining", "shutdown", "absent")
 TUNNEL_KEYS = ("name", "state", "asn", "description", "public_key", "preshared_key", "endpoint", "listen_port", "local_address", "peer_address", "mtu", "keepalive")
 PEER_KEYS = frozenset(TUNNEL_KEYS) | _peering.SESSION_KEYS | _peering.POLICY_KEYS
 # BIRD 2.0 cannot restrict a control socket, and the looking glass gets no other one.
@@ -127,7 +127,7 @@ def _read_peer(reader: _Reader, peer: Mapping[str, Any], key: str, own_asn: Opti
     name = reader.read(peer, "name", f"{key}.name", values.peer_name)
     state = peer.get("state") or "present"
     if state not in PEER_STATES:
-        reader.fault(f"{key}.state", state, "must be present, shutdown or absent")
+        reader.fault(f"{key}.state", state, f"must be one of {', '.join(PEER_STATES)}")
     if state == "absent":
         return None
     interface = interface_name("wg", name) if name else "wg-?"
@@ -138,6 +138,8 @@ def _read_peer(reader: _Reader, peer: Mapping[str, Any], key: str, own_asn: Opti
     read = {
         "name": name,
         "shutdown": state == "shutdown",
+        "shutdown_message": reader.read(peer, "shutdown_message", f"{key}.shutdown_message", _peering.shutdown_message, default=None),
+        "draining": state == "draining",
         "asn": asn,
         "interface": interface,
         "protocol": protocol,
@@ -265,6 +267,7 @@ def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> 
         "country": _own_value(reader, host_vars, "dn42_router_country", _none_or(1, 999), default=0),
         "rtr_servers": _read_rtr_servers(reader, host_vars),
         "latency": _latency.read_options(lambda option, read, default: _own_value(reader, host_vars, option, read, default)),
+        "collectors": _collectors.read(reader, host_vars),
         "endpoint": _node_endpoint(reader, host_vars),
         "number": _own_value(reader, host_vars, "dn42_node_number", lambda value: values.integer(value, 1, NODE_NUMBER_LIMIT), default=None),
         "peers": _read_peers(reader, host_vars, asn),
@@ -476,6 +479,7 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         "path_groups": [group._asdict() for group in _dn42.PATH_GROUPS],
         "crypto_wireguard": _dn42.CRYPTO_WIREGUARD,
         "rtr_servers": node["rtr_servers"],
+        "collectors": _collectors.sessions(node["collectors"], gateway, protocol_name),
         "route_filters": {family: [filter_._asdict() for filter_ in filters] for family, filters in _dn42.ROUTE_FILTERS.items()},
         "nodes": known_nodes,
         "latency": _latency.targets(node["latency"], node["peers"], [other for other in known_nodes if other["name"] != node["name"]]),

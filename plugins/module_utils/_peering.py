@@ -19,7 +19,8 @@ from ansible_collections.dn42.compose.plugins.module_utils import _inventory_val
 
 ROLES = ("provider", "customer", "peer")  # RFC 9234, ours on this session
 LIMIT = 1_000_000
-SESSION_KEYS = frozenset(("peer_ipv4", "local_ipv4", "multiprotocol", "extended_next_hop"))
+MESSAGE_BYTES = 128  # RFC 8203, which older BIRDs keep to
+SESSION_KEYS = frozenset(("peer_ipv4", "local_ipv4", "multiprotocol", "extended_next_hop", "shutdown_message"))
 POLICY_KEYS = frozenset(("bfd", "role", "local_preference", "prepend", "import_limit", *(group.name for group in _dn42.PATH_GROUPS)))
 
 
@@ -52,6 +53,17 @@ def check_session_options(reader: Any, peer: Mapping[str, Any], key: str) -> Dic
         problem = "leaves IPv4 routes without a next hop: give peer_ipv4, leave it out, or have IPv6 alone with multiprotocol: false"
         reader.fault(f"{key}.extended_next_hop", peer.get("extended_next_hop"), problem)
     return {"multiprotocol": bool(multiprotocol), "extended_next_hop": bool(extended)}
+
+
+def shutdown_message(value: Any) -> str:
+    """What the other side sees when its session is shut down: one line that BIRD's command can carry."""
+    message = values.text(value)
+    if '"' in message or not message.isprintable():
+        raise values.BadValue("must be one line without double quotes")
+    size = len(message.encode())
+    if size > MESSAGE_BYTES:
+        raise values.BadValue(f"has {size} bytes, and a message has at most {MESSAGE_BYTES}")
+    return message
 
 
 def sessions(peer: Mapping[str, Any], protocol: str, protocol_ipv4: str) -> List[Dict[str, Any]]:

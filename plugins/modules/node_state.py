@@ -38,7 +38,7 @@ options:
     description: The file with the guard's rules. Its table is compared with the one that is loaded.
     type: path
   units:
-    description: Units that have to be active and enabled.
+    description: Units that have to be active, and enabled unless another one brings them.
     type: list
     elements: str
     default: []
@@ -152,7 +152,7 @@ def unit_states(module: AnsibleModule, units: list[str]) -> dict[str, str]:
     for unit in units:
         out = module.run_command(["systemctl", "show", "--property=ActiveState,UnitFileState", unit])[1]
         state = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-        if state.get("ActiveState") != "active" or state.get("UnitFileState") != "enabled":
+        if state.get("ActiveState") != "active" or state.get("UnitFileState") not in ("enabled", "static"):
             found[unit] = f"{state.get('ActiveState') or 'unknown'}, {state.get('UnitFileState') or 'not there'}"
     return found
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 import subprocess
 import time
@@ -172,7 +173,13 @@ def test_firewalld_reverse_path_is_recognised(lab: Lab, before: list[str]) -> No
         assert state(lab) == faulty
     # After a reload of firewalld Docker puts the same rules back, those of its networks in an order of its own.
     rules = sorted(before[-1].splitlines())
-    wait_for("all rules again", lambda: sorted(state(lab).splitlines()) == rules, 30)
+
+    def all_there() -> bool:
+        differing = list(difflib.unified_diff(rules, sorted(state(lab).splitlines()), n=0, lineterm=""))[2:]
+        assert not differing, "; ".join(differing)
+        return True
+
+    wait_for("all rules again", all_there, 30)
     before.append(state(lab))
     assert "Result: no answer. firewalld IPv6_rpfilter" in shown
     assert "where: namespace host, table inet firewalld, chain filter_PREROUTING" in shown

@@ -51,3 +51,8 @@ def files(model: Mapping[str, Any], options: Mapping[str, Any] | None = None) ->
 def configuration(model: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> dict[str, str]:
     """BIRD's files, to be read from bird.conf."""
     return {name: text for name, text in files(model, options).items() if name.startswith("bird")}
+
+
+def rendered(model: Mapping[str, Any], name: str, options: Mapping[str, Any] | None = None) -> str:
+    """One of the role's files for a node."""
+    return files(model, options)[name]

@@ -120,7 +120,8 @@ class Router:
             finally:
                 process.kill()
 
-    def _inside(self, *command: str) -> list[str]:
+    def inside(self, *command: str) -> list[str]:
+        """The command that runs one of the programs beside BIRD, in its namespaces and its root."""
         holder = self._holder.pid
         return ["nsenter", f"--net=/proc/{holder}/ns/net", f"--mount=/proc/{holder}/ns/mnt", "chroot", str(self.root), *command]
 
@@ -141,7 +142,7 @@ class Router:
     def parse(self, configuration: Mapping[str, str]) -> str:
         """What `bird -p` says about a configuration; empty when it is accepted without a warning."""
         self.write(configuration)
-        done = subprocess.run(self._inside("/usr/sbin/bird", "-p", "-c", "/run/bird.conf"), check=False, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(self.inside("/usr/sbin/bird", "-p", "-c", "/run/bird.conf"), check=False, capture_output=True, text=True, timeout=30)
         return "" if done.returncode == 0 and not done.stderr else f"exit {done.returncode}: {done.stderr}{done.stdout}"
 
     def start(self, configuration: Mapping[str, str]) -> None:
@@ -149,7 +150,7 @@ class Router:
         self.write(configuration)
         if self._bird is None:
             log = open(self.files / "bird.log", "ab")  # noqa: SIM115 - BIRD's for as long as it runs
-            command = [*MORTAL, *self._inside("/usr/sbin/bird", "-f", "-R", "-c", "/run/bird.conf", "-s", "/run/bird/bird.ctl")]
+            command = [*MORTAL, *self.inside("/usr/sbin/bird", "-f", "-R", "-c", "/run/bird.conf", "-s", "/run/bird/bird.ctl")]
             self._bird = subprocess.Popen(command, stdout=log, stderr=log)
             wait_for(f"BIRD of {self.name}", self._answers, told=self.log)
         else:

@@ -136,7 +136,7 @@ class World:
         """Everything up."""
         self.inventory: dict[str, dict[str, Any]] = {name: {**OFFERED, "dn42_peers": [peer("peer1", PEER_ASN)]} for name in NAMES}
         self.nodes = network(make, self.inventory, aggregates=AGGREGATES)
-        self.peer = foreign_network(make, "peer1", PEER_ASN, "172.20.1.1", "fd11:1:1::1", [Announcement(route) for route in ("172.20.1.0/24", "fd11:1:1::/48", *PREFIXES)])
+        self.peer = foreign_network(make, "peer1", PEER_ASN, "172.20.1.1", "fd11:1:1::1", [Announcement(route) for route in ("172.20.1.0/24", "fd11:1:1::/48")])
         for node in self.nodes.values():
             join(node, "peer1", self.peer)
         self.sites = {name: Site(make, node) for name, node in self.nodes.items()}
@@ -229,12 +229,17 @@ def test_everybody_is_answered_from_the_address_that_was_asked(world: World, fam
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_other_ports_are_refused_with_an_error(world: World, family: str, transport: str) -> None:
     """At once, and not by silence."""
-    assert "unreachable" in world.from_peer(family, transport, 54) or "No route" in world.from_peer(family, transport, 54)
+    assert "unreachable" in world.from_peer(family, transport, 54)
 
 
 def updates(world: World) -> dict[str, int]:
     """How many routes the foreign network was told by each node so far, announced or withdrawn."""
     return {session: world.peer.router.received(session) for session in ("us", "us_hkg1")}
+
+
+def updates_from_peer(world: World) -> dict[str, int]:
+    """How many routes each node was told by the foreign network so far."""
+    return {name: node.router.received("peer_peer1") for name, node in world.nodes.items()}
 
 
 def test_a_reload_of_something_else_is_no_flap(world: World) -> None:
@@ -269,7 +274,9 @@ def test_a_bird_that_starts_anew_knows_what_was_announced(world: World) -> None:
         site.node.router.kill()
         site.node.start()
         site.node.router.wait_established("peer_peer1")
-    wait_for("own prefixes", lambda: {"172.23.255.0/26"} <= set(world.peer.table("us_hkg1")))
+    assert {prefix for family in ADDRESSES for prefix in fra1.node.table(f"anycast_dns_{family}")} == PREFIXES
+    assert not any(hkg1.node.table(f"anycast_dns_{family}") for family in ADDRESSES)
+    wait_for("own prefixes", lambda: "172.23.255.0/26" in world.peer.table("us_hkg1"))
     world.wait("fra1", PREFIXES)
     assert world.announced("hkg1") == set()
     hkg1.serve()
@@ -278,16 +285,22 @@ def test_a_bird_that_starts_anew_knows_what_was_announced(world: World) -> None:
 
 
 def test_nobody_else_announces_our_anycast(world: World) -> None:
-    """The foreign network does, all the time: not taken. A node does not pass on the other's either."""
-    for node in world.nodes.values():
+    """Not taken from a foreign network; our own nodes take each other's."""
+    told, honest = updates_from_peer(world), list(world.peer.announcements)
+    world.peer.announcements += [Announcement(prefix) for prefix in sorted(PREFIXES)]
+    world.peer.start()
+    for name, node in world.nodes.items():
+        wait_for(f"{name} told", lambda name=name: updates_from_peer(world)[name] >= told[name] + len(PREFIXES))
         assert not PREFIXES & set(node.table("peer_peer1"))
-        other = node.table(node.model["ibgp"][0]["protocol"])
-        assert set(other) >= PREFIXES, "our own nodes know each other's"
+        wait_for("the other node's", lambda node=node: set(node.table(node.model["ibgp"][0]["protocol"])) >= PREFIXES, CHANGE)
+    world.peer.announcements = honest
+    world.peer.start()
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.17", "3"])
 def test_every_bird_reads_it_without_a_warning(router: Callable[..., Router], version: str) -> None:
-    model = rendering.models({name: {**OFFERED, "dn42_peers": [peer("peer1", PEER_ASN)]} for name in NAMES}, AGGREGATES)["fra1"]
+    variables = {**OFFERED, "dn42_router_bird_version": version, "dn42_stack_services": ["router", "dns"]}
+    model = rendering.models({name: {**variables, "dn42_peers": [peer("peer1", PEER_ASN)]} for name in NAMES}, AGGREGATES)["fra1"]
     one = router("fra1", version)
     one.write_roa("anycast_dns_ipv4.conf", "route 172.23.254.0/28 unreachable;")
     assert one.parse(rendering.configuration(model, {"dn42_router_bird_version": version})) == ""

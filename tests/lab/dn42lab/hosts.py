@@ -228,6 +228,8 @@ def stop(lab: str, host: Host) -> None:
 def kill(lab: str, host: Host) -> None:
     """End a host without a word, as a power cut would."""
     run(["podman", "kill", container_name(lab, host)])
+    # One that podman still believes to run would be made anew when it is started.
+    run(["podman", "wait", container_name(lab, host)], timeout=60)
     network.delete_netns(container_name(lab, host))
 
 

@@ -188,7 +188,7 @@ WRONG_PEERS = [
     ({"listen_port": 70000}, "dn42_peers[0].listen_port = 70000", "1 to 65535"),
     ({"mtu": 1200}, "dn42_peers[0].mtu = 1200", "1280 to 1500"),
     ({"mtu": "big"}, "dn42_peers[0].mtu = 'big'", "whole number"),
-    ({"state": "gone"}, "dn42_peers[0].state = 'gone'", "present, shutdown or absent"),
+    ({"state": "gone"}, "dn42_peers[0].state = 'gone'", "present, draining, shutdown, absent"),
     ({"peer_v6": "fe80::2"}, "dn42_peers[0].peer_v6 = 'fe80::2'", "not an option of a peer"),
     ({"description": 'a "quoted" one'}, "dn42_peers[0].description", "double quotes"),
 ]

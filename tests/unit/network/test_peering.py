@@ -185,3 +185,13 @@ def test_roas_from_files_go_with_the_service_that_fetches_them() -> None:
 
 def test_an_old_bird_goes_without_the_looking_glass() -> None:
     assert read(SIX, dn42_router_bird_version="2.0", dn42_stack_services=["router", "dns"])
+
+
+@pytest.mark.parametrize(("message", "why"), [('a "word"', "double quotes"), ("two\nlines", "one line"), ("ü" * 65, "has 130 bytes"), (7, "quotes")])
+def test_a_shutdown_message_that_cannot_be_sent_is_refused(message: Any, why: str) -> None:
+    found = faults({**SIX, "state": "shutdown", "shutdown_message": message})
+    assert len(found) == 1 and "dn42_peers[0].shutdown_message" in found[0] and why in found[0], found
+
+
+def test_a_shutdown_message_of_128_bytes_is_taken() -> None:
+    assert read({**SIX, "shutdown_message": "ü" * 64})["peers"][0]["shutdown_message"] == "ü" * 64

@@ -40,14 +40,19 @@ def interface_problems(config: Path, present: set[str]) -> list[str]:
 
 
 def remarks(status: Path) -> list[str]:
-    """What an operator should know of a router that does its work: no ROA data, a tunnel that could not be made as declared."""
+    """What an operator should know of a router that does its work: no ROA data, a service that does not answer, a tunnel that could not be made."""
     try:
         told = json.loads(status.read_bytes())
         roa = told["problems"].get("roa")
+        silent = sorted(address for address, up in (told.get("anycast") or {}).items() if not up)
         failed = {name: tunnel["error"] for name, tunnel in (told.get("tunnels") or {}).items() if not tunnel["ok"] and tunnel["error"] not in (None, "starting")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return ([f"roa: {roa}"] if roa else []) + [f"{name}: {error}" for name, error in sorted(failed.items())]
+    return (
+        ([f"roa: {roa}"] if roa else [])
+        + [f"anycast {address}: not announced, its service does not answer" for address in silent]
+        + [f"{name}: {error}" for name, error in sorted(failed.items())]
+    )
 
 
 def bird_problems() -> list[str]:
