@@ -172,7 +172,9 @@ def test_between_our_nodes_the_way_to_the_other_one_counts(router: Callable[...,
         node.start()
     other.start()
     near, far = nodes["fra1"], nodes["hkg1"]
-    wait_for("routes", lambda: {ROUTE, "fd11:1:1::/48"} <= set(far.router.routes("where source = RTS_BGP")))
+    # Over the IGP: its first routes, and then a session that may have tried too early.
+    far.router.wait_established("ibgp_fra1")
+    wait_for("routes", lambda: {ROUTE, "fd11:1:1::/48"} <= set(far.router.routes("where source = RTS_BGP")), told=lambda: far.router.birdc("show protocols"))
     keeper = keeper_of(far)
     # The kernel's answers take no time; the other node's are slow.
     gateway = near.model["addresses"]["gateway"]["ipv6"]
