@@ -318,5 +318,6 @@ def test_a_node_of_the_network_without_the_service_leaves_it_to_the_others(route
     other.start()
     wait_for("our prefixes", lambda: set(other.table()) == {"172.23.255.0/26", "fd99:4242:1::/48"}, CHANGE)
     link = nodes["fra1"].model["ibgp"][0]["protocol"]
+    nodes["fra1"].router.wait_established(link)
     wait_for("the other node's", lambda: "172.23.254.0/28" in nodes["fra1"].table(link), CHANGE)
     assert set(other.table()) == {"172.23.255.0/26", "fd99:4242:1::/48"}
