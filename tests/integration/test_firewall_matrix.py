@@ -208,6 +208,7 @@ def test_bridge_nf_leaves_the_check_on_and_is_taken_back(host: Host) -> None:
     assert host.pings(BEHIND_PEER_IPV6)
 
 
+@pytest.mark.full
 def test_no_ipv6_packet_is_lost_between_the_two_cures(host: Host) -> None:
     """There and back: the new cure works before the old one goes, although firewalld is reloaded each time."""
     host.role()

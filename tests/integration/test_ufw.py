@@ -13,6 +13,7 @@ from support import playbook, wait_for_node
 from test_isolation import PRIVATE_PORT, guarded, host_addresses_in_dn42, host_with_a_way_back, http_status
 
 NODE, INTERNET_IPV4 = "hkg1", "203.0.113.12"
+pytestmark = pytest.mark.full
 BRIDGE_NF = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
 # The way that a real host goes: ufw instead of firewalld, SSH first, and a service that its owner opens to everybody.
 INSTALL = f"""

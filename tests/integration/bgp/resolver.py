@@ -13,6 +13,8 @@ import threading
 
 PORT = 53
 WAIT = 3.0  # seconds until a question counts as lost
+# Have a UDP socket told of every ICMP error (linux/in.h, linux/in6.h): "no route" is none that it would hear of otherwise.
+RECEIVE_ERRORS = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 QUERY = b"\x12\x34\x01\x00" + b"\x00\x01" + b"\x00" * 6
 
 
@@ -52,6 +54,7 @@ def ask(transport: str, source: str, address: str, port: str) -> None:
     """Print the name that answers, or what went wrong."""
     with _socket(address, socket.SOCK_STREAM if transport == "tcp" else socket.SOCK_DGRAM) as client:
         client.settimeout(WAIT)
+        client.setsockopt(*RECEIVE_ERRORS[client.family], 1)
         client.bind((source, 0))
         try:
             client.connect((address, int(port)))

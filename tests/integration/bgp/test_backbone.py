@@ -210,3 +210,23 @@ def test_a_new_container_waits_for_no_timeout(router: Callable[..., Router], igp
     far.router.wait_established("ibgp_fra1", "ibgp_hkg1")
     wait_for("the end of the recovery", lambda: "recovery" not in far.router.birdc("show status").lower(), told=lambda: far.router.birdc("show status"))
     wait_for_traffic(far)
+
+
+@pytest.mark.full
+def test_changes_of_the_backbone_are_a_reload(router: Callable[..., Router]) -> None:
+    """Another IGP, other tunnels, reflectors: the session with a peer keeps its age, and everything is reached again."""
+    names = ("fra1", "hkg1", "nrt1")
+    nodes, other = built(router, "babel", {name: {} for name in names})
+    for node in nodes.values():
+        wait_for_traffic(node)
+    before = nodes["fra1"].router.since("peer_peer1"), other.router.since("us")
+    for options in ({"igp": "ospf"}, {"igp": "ospf", "links": LINE}, {"links": LINE, "route_reflectors": ["hkg1"]}):
+        common = {f"dn42_router_backbone_{name}": value for name, value in options.items()}
+        models = rendering.models({name: {**common, "dn42_peers": [peer("peer1", ASN)] if name == "fra1" else []} for name in names})
+        for name, node in nodes.items():
+            node.model = models[name]
+            node.start()
+        for name, node in nodes.items():
+            node.router.wait_established(*(session["protocol"] for session in models[name]["ibgp"]))
+            wait_for_traffic(node)
+        assert (nodes["fra1"].router.since("peer_peer1"), other.router.since("us")) == before

@@ -88,7 +88,7 @@ def shut_down_sessions(us: Node, directory: Path) -> list[str]:
     program = directory / "birdc"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(us.router.inside("/usr/sbin/birdc", "-s", "/run/bird/bird.ctl"))} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    return shutdown.take_down(json.loads(rendering.rendered(us.model, "shutdown.json", us.options)), str(program))
+    return shutdown.apply(json.loads(rendering.rendered(us.model, "shutdown.json", us.options)), str(program))
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.17", "3"])
@@ -97,7 +97,7 @@ def test_a_shutdown_is_told_with_its_message_and_lasts(router: Callable[..., Rou
     us, other = two_sides(router, version)
     message = "new cable, back at noon: müde"
     us.model = rendering.models({"fra1": {"dn42_peers": [peer("peer1", ASN, state="shutdown", shutdown_message=message)]}})["fra1"]
-    assert shut_down_sessions(us, tmp_path) == ["peer_peer1"]
+    assert shut_down_sessions(us, tmp_path) == ["peer_peer1 is shut down"]
     us.start()
     wait_for("the message", lambda: message in other.router.birdc("show protocols all us") + other.router.log(), told=lambda: other.router.birdc("show protocols all us"))
     assert shut_down_sessions(us, tmp_path) == []
@@ -107,7 +107,7 @@ def test_a_shutdown_is_told_with_its_message_and_lasts(router: Callable[..., Rou
     us.start()
     assert us.router.session("peer_peer1").startswith("down")
     us.model = rendering.models({"fra1": {"dn42_peers": [peer("peer1", ASN)]}})["fra1"]
-    assert shut_down_sessions(us, tmp_path) == []
+    assert shut_down_sessions(us, tmp_path) == ["peer_peer1 is enabled again"]
     us.start()
     us.router.wait_established("peer_peer1")
 
@@ -119,6 +119,18 @@ def test_a_session_that_was_just_shut_down_comes_back_without_a_restart(router: 
         us.model = rendering.models({"fra1": {"dn42_peers": [peer("peer1", ASN, state=state, shutdown_message="soon back")]}})["fra1"]
         shut_down_sessions(us, tmp_path)
         us.start()
+    us.router.wait_established("peer_peer1")
+
+
+def test_a_release_that_is_taken_back_takes_the_shutdown_back(router: Callable[..., Router], tmp_path: Path) -> None:
+    """The session was told to go, but BIRD never got the configuration that says so."""
+    us, _other = two_sides(router)
+    before = us.model
+    us.model = rendering.models({"fra1": {"dn42_peers": [peer("peer1", ASN, state="shutdown", shutdown_message="soon back")]}})["fra1"]
+    shut_down_sessions(us, tmp_path)
+    us.model = before
+    shut_down_sessions(us, tmp_path)
+    us.start()
     us.router.wait_established("peer_peer1")
 
 

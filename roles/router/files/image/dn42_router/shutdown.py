@@ -3,7 +3,8 @@
 """Take sessions down with a message to the other side (RFC 8203), before BIRD's configuration takes them down without one.
 
 BIRD's configuration has no such message, only its command `disable` has. The sessions are then declared as disabled, so
-they stay down when BIRD is configured or started again.
+they stay down when BIRD is configured or started again. The command outlives a configuration that does not mention it: a
+release that is taken back has to enable the sessions that it declares as present.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from .health import BIRDC
 
-MESSAGES = Path("/config/current/shutdown.json")
+SESSIONS = Path("/config/current/shutdown.json")
 SECONDS = 10.0
 
 
@@ -25,29 +27,33 @@ def ask(*command: str, birdc: str = BIRDC) -> str:
     return done.stdout
 
 
-def running(protocols: str) -> set[str]:
-    """Names in the answer to `show protocols` whose protocol is not down."""
+def states(protocols: str) -> dict[str, bool]:
+    """{name: whether it is down} of the BGP protocols in the answer to `show protocols`."""
     lines = [line.split() for line in protocols.splitlines()]
-    return {words[0] for words in lines if len(words) > 3 and words[1] == "BGP" and words[3] != "down"}
+    return {words[0]: words[3] == "down" for words in lines if len(words) > 3 and words[1] == "BGP"}
 
 
-def take_down(messages: dict[str, str], birdc: str = BIRDC) -> list[str]:
-    """Disable the sessions in {protocol: message} that are not down yet; returns their names, sorted."""
-    names = sorted(set(messages) & running(ask("show", "protocols", birdc=birdc))) if messages else []
-    for name in names:
-        ask("disable", name, f'"{messages[name]}"', birdc=birdc)
-    return names
+def apply(declared: dict[str, Any], birdc: str = BIRDC) -> list[str]:
+    """Disable the sessions in `down`, {protocol: message}, and enable those in `up`, where they are not so yet; says what was done."""
+    down = states(ask("show", "protocols", birdc=birdc))
+    ending = sorted(name for name in declared["down"] if down.get(name) is False)
+    returning = sorted(name for name in declared["up"] if down.get(name))
+    for name in ending:
+        ask("disable", name, f'"{declared["down"][name]}"', birdc=birdc)
+    for name in returning:
+        ask("enable", name, birdc=birdc)
+    return [f"{name} is shut down" for name in ending] + [f"{name} is enabled again" for name in returning]
 
 
 def main() -> int:
     """0, also where BIRD does not answer (`birdc configure` follows and says so): a message is a courtesy."""
     try:
-        names = take_down(json.loads(MESSAGES.read_text(encoding="utf-8")))
+        done = apply(json.loads(SESSIONS.read_text(encoding="utf-8")))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         print(f"no message sent: {error}", file=sys.stderr)
         return 0
-    for name in names:
-        print(f"{name} is shut down")
+    for line in done:
+        print(line)
     return 0
 
 
