@@ -485,6 +485,11 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         "latency": _latency.targets(node["latency"], node["peers"], [other for other in known_nodes if other["name"] != node["name"]]),
         "peers": node["peers"],
         "internal": known,
+        # Names of all BGP sessions that are to be up.
+        "wanted_sessions": sorted(
+            [session["protocol"] for peer in node["peers"] if not peer["shutdown"] for session in peer["sessions"]]
+            + [protocol_name("ibgp", name) for name in sessions if keys.get(name)]
+        ),
         "igp": node["igp"],
         # A node without a key cannot be reached yet.
         "ibgp": [_internal_session(node, nodes[name], plan) for name in sessions if keys.get(name)],

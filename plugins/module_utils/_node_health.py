@@ -232,6 +232,12 @@ def _failed(tunnel: Mapping[str, Any]) -> bool:
     return not tunnel["ok"] and tunnel["error"] not in (None, "starting")
 
 
+def only(reading: Reading, sessions: Iterable[str], tunnels: Iterable[str]) -> Reading:
+    """The reading without sessions and tunnels that are not among these: what is about to leave may end at any time."""
+    kept = {"sessions": set(sessions), "tunnels": set(tunnels)}
+    return {**reading, **{part: {name: value for name, value in reading[part].items() if name in names} for part, names in kept.items()}}
+
+
 def worse(before: Reading, after: Reading, tolerances: Optional[Mapping[str, Any]] = None) -> List[str]:
     """What is worse in `after` than in `before`: sentences for the operator, [] when nothing is.
 

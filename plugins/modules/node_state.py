@@ -67,8 +67,13 @@ options:
     description: Percent of a session's routes of one family that may be gone, with O(before).
     type: float
     default: 50
-  expected_down:
-    description: Sessions that were shut down on purpose, with O(before).
+  sessions:
+    description: Sessions that are to be up, with O(before). Others are about to leave, or were shut down on purpose, and are not compared.
+    type: list
+    elements: str
+    default: []
+  tunnels:
+    description: Tunnels that are to be there, with O(before). Others are about to leave and are not compared.
     type: list
     elements: str
     default: []
@@ -160,8 +165,8 @@ def unit_states(module: AnsibleModule, units: list[str]) -> dict[str, str]:
 def refuse_worse(module: AnsibleModule, reading: health.Reading) -> None:
     """Fail where the node is worse than in the earlier reading."""
     params = module.params
-    tolerances = {name: params[name] for name in ("lost_sessions", "lost_routes", "expected_down")}
-    found = health.worse(params["before"], reading, tolerances)
+    tolerances = {name: params[name] for name in ("lost_sessions", "lost_routes")}
+    found = health.worse(health.only(params["before"], params["sessions"], params["tunnels"]), reading, tolerances)
     if found:
         cause = f" since {', '.join(params['changed'])} changed" if params["changed"] else ""
         module.fail_json(msg="\n".join([f"{params['name']} is worse than before{cause}; no further node is changed:", *found]), worse=found)
@@ -183,7 +188,8 @@ def main() -> None:
             "changed": names,
             "lost_sessions": {"type": "int", "default": 0},
             "lost_routes": {"type": "float", "default": 50},
-            "expected_down": names,
+            "sessions": names,
+            "tunnels": names,
         },
         supports_check_mode=True,
     )
