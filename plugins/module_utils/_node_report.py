@@ -193,7 +193,8 @@ def _sessions(reading: health.Reading, model: Mapping[str, Any], peers: bool, si
             yield Finding("sessions", DOWN, f"{title}: {session['info'] or session['state']}")
             continue
         for family, channel in sorted(session["channels"].items()):
-            if not channel["exported"]:
+            # A node of our own is told what only we have heard, which may be nothing; the rest is the IGP's.
+            if not channel["exported"] and session["neighbor_as"] != model["asn"]:
                 yield Finding("routes", DOWN, f"{title}: tells no {family} route")
 
 

@@ -60,7 +60,8 @@ class Node:
         self.router.start(rendering.configuration(self.model, self.options))
 
     def bring_up(self) -> None:
-        """Addresses as Docker and the keeper bring them about."""
+        """Addresses as Docker and the keeper bring them about, and the rule that the container's init makes."""
+        self.router.run("ip", "-6", "rule", "add", "pref", "32767", "lookup", "253")
         bridge = {family: f"{self.model['addresses']['router'][family]}/{self.model['block'][family]['prefix_length']}" for family in ("ipv4", "ipv6")}
         if self.router.run("ip", "link", "show", "eth0", check=False).returncode != 0:
             stub(self.router, "eth0")

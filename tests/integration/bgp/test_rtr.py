@@ -57,10 +57,12 @@ class Server:
         beside.rename(self._directory / "roa.json")
 
     def start(self) -> None:
-        """Run it and wait until it listens: a node's BIRD that comes too early tries again after 90 seconds."""
+        """Run it and wait until it has data: a node's BIRD that comes too early tries again after 90 seconds."""
         with open(self._directory / "log", "ab") as log:
             self._process = subprocess.Popen([*MORTAL, *self._command], stdout=log, stderr=log)
-        connect = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 3)"
+        # A reset query; 3 is the answer of a cache that has data (RFC 8210), other answers send BIRD away for as long.
+        query = "connection.sendall(bytes([1, 2, 0, 0, 0, 0, 0, 8])); sys.exit(connection.recv(8)[1] != 3)"
+        connect = f"import socket, sys; connection = socket.create_connection(('127.0.0.1', {PORT}), 3); {query}"
         wait_for("StayRTR", lambda: self._where.run(sys.executable, "-c", connect, check=False).returncode == 0, told=self.log)
 
     def log(self) -> str:

@@ -204,6 +204,8 @@ def test_every_bird_reads_everything_without_a_warning(router: Callable[..., Rou
             peer("b", ASN + 1, multiprotocol=False, state="shutdown", **IPV4_ON_TUNNEL),
             peer("c", ASN + 2, multiprotocol=True, peer_ipv4="172.20.240.6", local_ipv4="172.20.240.5/30"),
         ],
+        "dn42_router_bird_version": version,
+        "dn42_stack_services": ["router", "dns"],
         "dn42_router_region": 57,
         "dn42_router_country": 276,
         "dn42_router_rtr_servers": ["172.20.1.1:8082", "[fd11:1:1::1]:8082", "rpki.example.dn42:8082"],
@@ -248,7 +250,7 @@ def test_next_hops_and_traffic_across_three_nodes(router: Callable[..., Router],
         for destination in ADDRESSES:
             wait_for(f"{name} to {destination}", lambda name=name, destination=destination: nodes[name].ping(destination), KERNEL_WAIT)
     # Blocks of nodes are for our nodes: the peer has the aggregates.
-    assert "172.23.255.8/29" in nodes["nrt1"].table("ibgp_hkg1")
+    assert "172.23.255.8/29" in nodes["nrt1"].table("backbone")
     assert set(other.table()) == AGGREGATES
 
 
