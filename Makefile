@@ -23,7 +23,7 @@ SCENARIOS := guard docker firewalld trace
 # What takes long is left to `make test-full`.
 export SHORT ?= -m "not full"
 
-.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench collection clean
+.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench bench-runs collection clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,11 @@ scenarios: setup ## All Molecule scenarios on one lab: the first one makes it, e
 	  $(PHASE) "Molecule $$scenario: verify" env DN42_LAB=$(SCENARIO_LAB) molecule verify -s $$scenario; \
 	done
 	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(SCENARIO_LAB) molecule destroy -s $(firstword $(SCENARIOS))
+
+bench-runs: setup ## Speed of site.yml on a lab of its own, as ratios to Ansible's floor; half an hour
+	@DN42_LAB=bench $(LAB) up --hosts fra1,hkg1,nrt1,syd1,peer1
+	@$(PHASE) "Bench of runs" env DN42_LAB=bench python tests/bench/runs.py
+	@DN42_LAB=bench $(LAB) down
 
 bench: setup ## Speed of the address plan, as ratios in one run
 	@$(PHASE) "Bench of the address plan" python tests/bench/address_plan.py
