@@ -22,7 +22,7 @@ OWN_DIRECTORY = "/etc/dn42"
 # Files of ours there, for a host that was a node before there was a record.
 OWN_FILES = ("docker.json", "firewall.json", "found.json", "guard.nft", "host-access")
 # Directories that a run makes where they are missing, deepest first.
-SHARED_DIRECTORIES = ("/etc/docker", "/etc/firewalld/policies", "/etc/systemd/system/nftables.service.d", "/etc/udev/rules.d", "/etc/sysctl.d")
+SHARED_DIRECTORIES = ("/etc/docker", "/etc/firewalld/policies", "/etc/systemd/system/nftables.service.d", "/etc/udev/rules.d", "/etc/udev", "/etc/sysctl.d")
 ACCEPT_RA_FILE = "/etc/sysctl.d/90-dn42-accept-ra.conf"
 # The tag of an image of a service role: the hash of its recipe.
 _OWN_IMAGE = re.compile(r"dn42-[a-z0-9-]+:[0-9a-f]{12}")

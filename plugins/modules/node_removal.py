@@ -10,9 +10,9 @@ module: node_removal
 short_description: Take a node off its host and leave the host as it was found
 description:
   - In two steps, with M(dn42.compose.firewalld_settings) and M(dn42.compose.docker_daemon) between them, which put back what they remember.
-  - V(stack) closes the sessions, then removes the containers (the router first), networks, volumes, images and the node's directory with
+  - V(stack) closes the sessions, then removes the containers (the router first), volumes, images and the node's directory with
     its private key.
-  - V(host) removes the guard and all other units, sysctl files and files of this collection.
+  - V(host) removes the networks, the guard and all other units, sysctl files and files of this collection.
   - Docker and packages stay. Whatever else stays is listed in RV(kept) with its reason.
 author:
   - the dn42.compose contributors
@@ -100,6 +100,9 @@ def read_text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+FORWARDING = "/proc/sys/net/ipv6/conf/all/forwarding"
 
 
 class Removal:
@@ -200,13 +203,14 @@ class Removal:
         code, out = self.run(str(self.docker), "exec", router, "birdc", "show", "protocols") if router in self.containers() else (1, "")
         sessions = found_host.bgp_up(out) if code == 0 else []
         if sessions:
-            self.act(f"close {len(sessions)} BGP sessions: {', '.join(sessions)}", lambda: self.tell_neighbours(router))
+            self.act(f"close {len(sessions)} BGP sessions: {', '.join(sessions)}", lambda: self.tell_neighbours(router, sessions))
 
-    def tell_neighbours(self, router: str) -> None:
-        """Disable all protocols with a message, which sends a Cease to each neighbour."""
+    def tell_neighbours(self, router: str, sessions: list[str]) -> None:
+        """Disable the sessions with a message, which sends a Cease to each neighbour. Not what brings the routes to neighbours."""
         birdc = [str(self.docker), "exec", router, "birdc"]
         message = self.module.params["message"].replace('"', "").encode()[:128].decode("utf-8", "ignore")
-        self.run(*birdc, "disable", "all", f'"{message}"')
+        commands = "".join(f'disable {name} "{message}"\n' for name in sessions)
+        self.module.run_command([str(self.docker), "exec", "--interactive", router, "birdc"], data=commands)
         end = time.monotonic() + DOWN_WAIT
         # A session that does not end by itself ends with its container.
         while time.monotonic() < end and found_host.bgp_up(self.run(*birdc, "show", "protocols")[1]):
@@ -222,11 +226,30 @@ class Removal:
 
             self.act(f"remove container {name}", remove)
 
-    def remove_rest(self) -> None:
-        """Remove networks, volumes and images."""
-        docker = str(self.docker)
+    def remove_networks(self) -> None:
+        """Remove the node's networks.
+
+        When firewalld reloads, Docker puts the rules of its networks back, those of networks that are gone as well. So this comes
+        after the last reload.
+        """
+        if not self.docker or self.run("systemctl", "is-active", "--quiet", "docker.service")[0] != 0:
+            return
         for name in self.networks():
-            self.act(f"remove network {name}", lambda name=name: self.must(docker, "network", "rm", name))
+            self.act(f"remove network {name}", lambda name=name: self.must(str(self.docker), "network", "rm", name))
+        self.stop_forwarding()
+
+    def stop_forwarding(self) -> None:
+        """Put IPv6 forwarding back to off where it was: Docker switches it on for a network with IPv6 and never off again."""
+        ids = self.names("network", "ls", "--quiet")
+        with_ipv6 = self.names("network", "inspect", "--format", "{{if .EnableIPv6}}{{.Name}}{{end}}", *ids) if ids else []
+        ours = self.networks() if self.module.check_mode else []
+        was_off = self.record.get("ipv6_forwarding") == 0 and read_text(FORWARDING).strip() == "1"
+        if was_off and not set(with_ipv6) - set(ours):
+            self.act("set net.ipv6.conf.all.forwarding back to 0", lambda: Path(FORWARDING).write_text("0\n"))
+
+    def remove_rest(self) -> None:
+        """Remove volumes and images."""
+        docker = str(self.docker)
         for name in self.names("volume", "ls", "--filter", self.labelled(), "--format", "{{.Name}}"):
             self.act(f"remove volume {name}", lambda name=name: self.must(docker, "volume", "rm", name))
         tags = self.names("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
@@ -248,7 +271,8 @@ class Removal:
     # --- the host ---------------------------------------------------------------------------------------------------
 
     def host(self) -> None:
-        """Remove the guard, all other units, settings and files of ours."""
+        """Remove the networks, the guard, all other units, settings and files of ours."""
+        self.remove_networks()
         self.leave_zones()
         self.remove_units()
         self.remove_settings()
@@ -303,7 +327,7 @@ class Removal:
         """Remove sysctl files, and put values back where that does not take the host's default route."""
         text = read_text(found_host.ACCEPT_RA_FILE)
         current = {name: value for name in found_host.parse_accept_ra_file(text) for value in [self.accept_ra(name)] if value is not None}
-        choice = found_host.accept_ra_choice(current, self.record, read_text("/proc/sys/net/ipv6/conf/all/forwarding").strip() == "1")
+        choice = found_host.accept_ra_choice(current, self.record, read_text(FORWARDING).strip() == "1")
         for path in sorted(glob.glob("/etc/sysctl.d/90-dn42-*.conf") + glob.glob("/etc/udev/rules.d/90-dn42-*.rules")):
             if path == found_host.ACCEPT_RA_FILE and choice.stay:
                 self.kept.append(f"{path} with accept_ra=2 for {', '.join(choice.stay)}: Docker forwards IPv6, and without it this host would lose its IPv6 default route")
