@@ -13,6 +13,9 @@ from inventory_copy import InventoryCopy
 from network_probe import Lab, wait_for
 from support import NODES, SESSION_WAIT, changed_hosts, playbook
 
+# A third host becomes a node twice.
+pytestmark = pytest.mark.full
+
 HOST = "nrt1"
 ADDRESS = "203.0.113.13"
 REMOVE = ("playbooks/remove.yml", "-e", f"dn42_remove_nodes={HOST}")
