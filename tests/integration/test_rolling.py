@@ -62,6 +62,7 @@ def test_a_change_that_makes_the_first_node_worse_reaches_no_other(lab: Lab, inv
     wait_for_node(lab, FIRST)
 
 
+@pytest.mark.full
 def test_nobody_follows_while_another_node_is_worse(lab: Lab, inventory: InventoryCopy) -> None:
     """The first node is content with its change, but meanwhile the second lost a session: it is not changed on top of that."""
     before = untouched(lab, SECOND)
