@@ -123,6 +123,7 @@ def test_a_block_grows_in_place_when_told(lab: Lab, inventory: InventoryCopy) ->
     assert changed_hosts(inventory.run().stdout) == dict.fromkeys(NODES, 0)
 
 
+@pytest.mark.full
 def test_a_release_that_was_killed_without_a_network_is_undone_by_the_node(lab: Lab, inventory: InventoryCopy) -> None:
     """The node makes the network anew that it had, with all its containers; the next run moves it home."""
     before = subnets(lab)
