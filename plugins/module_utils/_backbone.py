@@ -12,7 +12,7 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
 
 OPTIONS = ("dn42_router_backbone_igp", "dn42_router_backbone_links", "dn42_router_backbone_route_reflectors", "dn42_router_backbone_full_mesh_limit")
 FULL_MESH_LIMIT = 10  # nodes; 45 sessions are few, and each node's own 9 too
@@ -23,22 +23,17 @@ Link = FrozenSet[str]
 Report = Callable[[str, Any, str], None]
 
 
-class Backbone(NamedTuple):
-    """links: pairs of nodes joined by a tunnel; reflectors: nodes that pass routes on between others, empty for a full mesh."""
+def neighbors(links: Iterable[Link], node: str) -> List[str]:
+    """Nodes that a node has a tunnel to, sorted."""
+    return sorted(other for link in links if node in link for other in link - {node})
 
-    links: FrozenSet[Link]
-    reflectors: FrozenSet[str]
 
-    def neighbors(self, node: str) -> List[str]:
-        """Nodes that a node has a tunnel to, sorted."""
-        return sorted(other for link in self.links if node in link for other in link - {node})
-
-    def sessions(self, node: str, nodes: Iterable[str]) -> List[str]:
-        """Nodes that a node exchanges routes with, sorted."""
-        others = sorted(set(nodes) - {node})
-        if not self.reflectors or node in self.reflectors:
-            return others
-        return [other for other in others if other in self.reflectors]
+def sessions(reflectors: Collection[str], node: str, nodes: Iterable[str]) -> List[str]:
+    """Nodes that a node exchanges routes with, sorted; without reflectors, which pass routes on between others, all of them."""
+    others = sorted(set(nodes) - {node})
+    if not reflectors or node in reflectors:
+        return others
+    return [other for other in others if other in reflectors]
 
 
 def full_mesh(nodes: Iterable[str]) -> FrozenSet[Link]:

@@ -314,7 +314,7 @@ def read_inventory(variables: Mapping[str, Mapping[str, Any]]) -> Dict[str, Dict
         links, reflectors = _read_backbone(variables, faults)
         for name, node in nodes.items():
             node["igp"] = _backbone.igp(variables)
-            node["neighbors"] = _backbone.Backbone(links, frozenset()).neighbors(name)
+            node["neighbors"] = _backbone.neighbors(links, name)
             node["reflectors"] = None if reflectors is None else sorted(reflectors)
             node["interfaces"] = sorted([peer["interface"] for peer in node["peers"]] + [interface_name("in", other) for other in node["neighbors"]])
     if faults:
@@ -461,7 +461,8 @@ def _internal_session(node: Mapping[str, Any], other: Mapping[str, Any], plan: M
 
 def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan: Mapping[str, Any], keys: Mapping[str, str], aggregates: Mapping[str, List[str]]) -> Dict[str, Any]:
     internal = [_internal_tunnel(node, nodes[name], keys.get(name)) for name in node["neighbors"]]
-    sessions = _backbone.Backbone(frozenset(), frozenset(node["reflectors"])).sessions(node["name"], nodes)
+    # A node without a key cannot be reached yet.
+    ibgp = [_internal_session(node, nodes[name], plan) for name in _backbone.sessions(node["reflectors"], node["name"], nodes) if keys.get(name)]
     known = [link for link in internal if link["public_key"]]
     gateway = plan[node["name"]]["addresses"]["gateway"]
     known_nodes = [{"name": name, "number": nodes[name]["number"], "addresses": plan[name]["addresses"], "latency_name": protocol_name("node", name)} for name in sorted(nodes)]
@@ -487,12 +488,10 @@ def _build_node(node: Dict[str, Any], nodes: Mapping[str, Dict[str, Any]], plan:
         "internal": known,
         # Names of all BGP sessions that are to be up.
         "wanted_sessions": sorted(
-            [session["protocol"] for peer in node["peers"] if not peer["shutdown"] for session in peer["sessions"]]
-            + [protocol_name("ibgp", name) for name in sessions if keys.get(name)]
+            [session["protocol"] for peer in node["peers"] if not peer["shutdown"] for session in peer["sessions"]] + [session["protocol"] for session in ibgp]
         ),
         "igp": node["igp"],
-        # A node without a key cannot be reached yet.
-        "ibgp": [_internal_session(node, nodes[name], plan) for name in sessions if keys.get(name)],
+        "ibgp": ibgp,
         # The ports of all tunnels, also of those whose other end has no key yet.
         "listen_ports": sorted(link["listen_port"] for link in [*node["peers"], *internal]),
         "tunnels": sorted(

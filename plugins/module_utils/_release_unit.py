@@ -115,6 +115,20 @@ def install(directory: Path, run: Runner) -> None:
             raise _release.ReleaseError(f"`{' '.join(command)}` failed; the node goes on as before:\n{(out + err).strip()}")
 
 
+def seconds(declared: Mapping[str, Any]) -> int:
+    """The waits that a release declares: for the lock, for healthy containers on the way there and back, to confirm both."""
+    return int(_release.LOCK_WAIT) + 3 * int(declared["wait"]) + 2 * int(declared["confirm"]["seconds"])
+
+
+def leave(module: Any, result: Dict[str, Any]) -> None:
+    """End a module (AnsibleModule) with what the release program answered."""
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    if result.pop("failed"):
+        module.fail_json(**result)
+    module.exit_json(changed=True, **result)
+
+
 def ask(directory: Path, asked: Mapping[str, Any], archive: Optional[str], seconds: int, run: Runner) -> Dict[str, Any]:
     """Have the node's release program do something and wait for its result. seconds: the waits that the request declares.
 

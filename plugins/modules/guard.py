@@ -74,7 +74,7 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _systemd
+from ansible_collections.dn42.compose.plugins.module_utils import _guard, _systemd
 from ansible_collections.dn42.compose.plugins.module_utils._release import read_text, write_atomically
 
 UNITS = Path("/etc/systemd/system")
@@ -131,15 +131,12 @@ class Guard:
         return True
 
     def runs_as_written(self) -> bool:
-        """Whether the loaded table is what the rules say.
-
-        They are loaded into a network namespace of its own, so that nft writes both sides of the comparison.
-        """
-        listing = ["nft", "-s", "list", "table", *self.table]
+        """Whether the loaded table is what the rules say."""
+        listing = _guard.listing(*self.table)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.module.tmpdir) as candidate:
             candidate.write(self.rules)
             candidate.flush()
-            wanted = self.command("unshare", "--net", "sh", "-c", 'nft -f "$1" && shift && exec "$@"', "sh", candidate.name, *listing)
+            wanted = self.command(*_guard.listing_of(candidate.name, listing))
         code, running, _err = self.module.run_command(listing, environ_update={"LC_ALL": "C.UTF-8"})
         return code == 0 and running == wanted
 

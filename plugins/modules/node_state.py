@@ -121,9 +121,8 @@ import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dn42.compose.plugins.module_utils import _guard, _systemd
 from ansible_collections.dn42.compose.plugins.module_utils import _node_health as health
-
-TABLE = ["nft", "-s", "list", "table", "inet", "dn42_guard"]
 
 
 def differing(files: dict[str, str]) -> list[str]:
@@ -139,24 +138,25 @@ def differing(files: dict[str, str]) -> list[str]:
 
 
 def guard_state(module: AnsibleModule, rules: str) -> str:
-    """Compare the loaded table with what the rules make of it in a network namespace of its own, so that nft writes both sides."""
+    """Compare the loaded table with what the rules make of it."""
+    listing = _guard.listing()
     # A bare host may have no nft.
-    code, running, _err = module.run_command(TABLE) if module.get_bin_path("nft") else (127, "", "")
+    code, running, _err = module.run_command(listing) if module.get_bin_path("nft") else (127, "", "")
     if code != 0:
         return "missing"
     # Without the file nothing can be compared; that it is missing is told with the files.
     if not os.path.exists(rules):
         return "same"
-    code, wanted, _err = module.run_command(["unshare", "--net", "sh", "-c", f'nft -f "$1" && {" ".join(TABLE)}', "sh", rules])
+    code, wanted, _err = module.run_command(_guard.listing_of(rules, listing))
     return "same" if code == 0 and wanted == running else "differs"
 
 
 def unit_states(module: AnsibleModule, units: list[str]) -> dict[str, str]:
     """{unit: what it is} of those that are not active and enabled."""
     found = {}
+    states = _systemd.units(module.run_command, ["ActiveState", "UnitFileState"], *units) if units else {}
     for unit in units:
-        out = module.run_command(["systemctl", "show", "--property=ActiveState,UnitFileState", unit])[1]
-        state = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        state = states.get(unit, {})
         if state.get("ActiveState") != "active" or state.get("UnitFileState") not in ("enabled", "static"):
             found[unit] = f"{state.get('ActiveState') or 'unknown'}, {state.get('UnitFileState') or 'not there'}"
     return found

@@ -156,10 +156,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils._release import LOCK_WAIT, Node, ReleaseError
+from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
 from ansible_collections.dn42.compose.plugins.module_utils._release_history import History
 from ansible_collections.dn42.compose.plugins.module_utils._release_transaction import Transaction
-from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, missing_parts
+from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, leave, missing_parts, seconds
 
 
 def inspect(node: Node) -> Tuple[List[Dict[str, Any]], List[str]]:
@@ -222,15 +222,10 @@ def main() -> None:
             change = node.network_change()
             module.exit_json(changed=False, found=[change] if change else [])
         asked = {"operation": "release", "declared": declared, "who": params["who"], "what": params["what"]}
-        seconds = int(LOCK_WAIT) + 3 * declared["wait"] + 2 * declared["confirm"]["seconds"]
-        result = ask(Path(declared["directory"]), asked, params["archive"], seconds, run)
+        result = ask(Path(declared["directory"]), asked, params["archive"], seconds(declared), run)
     except (ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
-    for warning in result.pop("warnings", []):
-        module.warn(warning)
-    if result.pop("failed"):
-        module.fail_json(**result)
-    module.exit_json(changed=True, **result)
+    leave(module, result)
 
 
 if __name__ == "__main__":

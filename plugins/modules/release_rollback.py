@@ -88,10 +88,10 @@ from pathlib import Path
 from typing import Any, Dict, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils._release import LOCK_WAIT, Node, ReleaseError
+from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
 from ansible_collections.dn42.compose.plugins.module_utils._release_cycle import declare_past
 from ansible_collections.dn42.compose.plugins.module_utils._release_history import History, present_id
-from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask
+from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, leave, seconds
 
 
 def main() -> None:
@@ -128,15 +128,10 @@ def main() -> None:
             module.exit_json(changed=bool(changes), changes=changes, release=entry.id if changes else present_id(directory))
         # The name and not "the one before": somebody else may release meanwhile.
         asked = {"operation": "rollback", "to": entry.id, "settings": settings, "who": params["who"] or "unknown"}
-        seconds = int(LOCK_WAIT) + 3 * declared["wait"] + 2 * confirm["seconds"]
-        result = ask(directory, asked, None, seconds, run)
+        result = ask(directory, asked, None, seconds(declared), run)
     except (ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
-    for warning in result.pop("warnings", []):
-        module.warn(warning)
-    if result.pop("failed"):
-        module.fail_json(**result)
-    module.exit_json(changed=True, **result)
+    leave(module, result)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
-from .loading import Runner, accepted
+from .loading import Runner, configure
 from .lookups import WITHOUT_CAPABILITIES
 from .model import Anycast
 from .system import CommandError, run
@@ -163,14 +163,7 @@ class AnycastServices:
                 self._replace(self._file(protocol), content)
         if routes == self._routes:
             return
-        try:
-            answer = self._run(["birdc", "configure"])
-            if not accepted(answer):
-                raise CommandError(f"BIRD has not taken the change: {' '.join(answer.split()[-40:])}")
-        except CommandError:
-            if not bird_may_be_down:
-                raise
-            # It starts when the keeper is ready, and reads them then.
+        configure(self._run, bird_may_be_down, "BIRD has not taken the change")
         self._routes = routes
 
     def _file(self, protocol: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Callable
 from .system import CommandError
 
 RETRY_SECONDS = 30.0
+NOT_LOADED = "BIRD has not loaded the present files"
 
 # Runs a command, answers with its output. Raises CommandError.
 Runner = Callable[..., str]
@@ -19,6 +20,22 @@ Runner = Callable[..., str]
 def accepted(answer: str) -> bool:
     """Tell whether BIRD took its configuration, from what birdc says."""
     return any(line.startswith(("Reconfigured", "Reconfiguration in progress", "Reconfiguration already in progress")) for line in answer.splitlines())
+
+
+def configure(command: Runner, bird_may_be_down: bool, problem: str) -> bool:
+    """Have BIRD read its configuration; False where it is down, as it may be: it starts when the keeper is ready, and reads it then.
+
+    Raises CommandError: what birdc said, or `problem` with BIRD's answer.
+    """
+    try:
+        answer = command(["birdc", "configure"])
+        if not accepted(answer):
+            raise CommandError(f"{problem}: {' '.join(answer.split()[-40:])}")
+    except CommandError:
+        if not bird_may_be_down:
+            raise
+        return False
+    return True
 
 
 def digest(contents: bytes) -> str:
@@ -41,16 +58,12 @@ class Loader:
         if present == self.loaded:
             return
         if time.monotonic() < self._tell_again_at:
-            raise CommandError("BIRD has not loaded the present files")
+            raise CommandError(NOT_LOADED)
         try:
-            answer = self._run(["birdc", "configure"])
-            if not accepted(answer):
-                raise CommandError(f"BIRD has not loaded the present files: {' '.join(answer.split()[-40:])}")
+            loaded = configure(self._run, bird_may_be_down, NOT_LOADED)
         except CommandError:
-            if not bird_may_be_down:
-                self._tell_again_at = time.monotonic() + RETRY_SECONDS
-                raise
-            # It starts when the keeper is ready, and reads them then.
-        else:
+            self._tell_again_at = time.monotonic() + RETRY_SECONDS
+            raise
+        if loaded:
             log("BIRD has loaded the present files")
         self.loaded = present
