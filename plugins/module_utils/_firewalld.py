@@ -309,6 +309,10 @@ def _why_no(situation: Situation) -> str:
     return f"firewalld {situation.version} does not know loose"
 
 
+# A container's own address: as a destination or source of one address, or behind a published port.
+_LEASE = re.compile(r"(-[sd] )[0-9a-f.:]+/(?:32|128)\b|(--to-destination )(?:[0-9.]+|\[[0-9a-f:]+\])(?=:\d)")
+
+
 def docker_rules(saved: str, bridges: Iterable[str]) -> frozenset[str]:
     """Return Docker's own rules in the output of ``iptables-save``, without counters; `bridges` are its interfaces.
 
@@ -324,6 +328,11 @@ def docker_rules(saved: str, bridges: Iterable[str]) -> frozenset[str]:
         elif line.startswith((":", "-A ")) and (_DOCKER_OWN.search(line) or any(pattern.search(line) for pattern in named)):
             found.add(f"{table} {line.split(' [')[0]}")
     return frozenset(found)
+
+
+def without_leases(rules: Iterable[str]) -> frozenset[str]:
+    """Return Docker's rules without the single addresses in them: containers get others from its networks when Docker starts again."""
+    return frozenset(_LEASE.sub(lambda found: f"{found[1] or found[2]}*", rule) for rule in rules)
 
 
 def user_rules(saved: str) -> frozenset[str]:

@@ -160,6 +160,8 @@ POLICIES = "/etc/firewalld/policies"
 DOCKER_ZONE = "docker"
 # Docker puts its bridges back about two seconds after the reload; much more means that it did not hear of it.
 DOCKER_WAIT = 30.0
+# A Docker that has restarted starts its containers one after the other, and their rules come with them.
+RESTART_WAIT = 90.0
 RUNNING_WAIT = 30.0
 POLL = 0.3
 PORTS_IN_A_SENTENCE = 6
@@ -511,12 +513,14 @@ class Settings:
     def missing(self, before: DockerSnapshot) -> list[str]:
         """Return what Docker had before and has not now."""
         now = self.docker_snapshot()
+        if self.docker_restarted:
+            before, now = (found._replace(rules=_firewalld.without_leases(found.rules)) for found in (before, now))
         gone = [f"{name} in zone {DOCKER_ZONE}" for name in sorted(before.bridges - now.bridges) if os.path.exists(f"/sys/class/net/{name}")]
         return gone + sorted(before.rules - now.rules)
 
-    def wait_until_back(self, before: DockerSnapshot) -> list[str]:
-        """Wait until Docker has everything back; return what it has not after DOCKER_WAIT."""
-        end = time.monotonic() + DOCKER_WAIT
+    def wait_until_back(self, before: DockerSnapshot, wait: float) -> list[str]:
+        """Wait until Docker has everything back; return what it has not after `wait` seconds."""
+        end = time.monotonic() + wait
         while True:
             gone = self.missing(before)
             if not gone or time.monotonic() > end:
@@ -528,11 +532,11 @@ class Settings:
 
         Docker hears of the reload and does that by itself; a restart is for the one that did not hear.
         """
-        if self.wait_until_back(before):
+        if self.wait_until_back(before, DOCKER_WAIT):
             self.docker_restarted = True
             self.actions.append(f"restart Docker: it had not put its rules back {DOCKER_WAIT:.0f} s after firewalld's reload")
             code, out, err = self.run(["systemctl", "restart", "docker.service"])
-            gone = self.wait_until_back(before)
+            gone = self.wait_until_back(before, RESTART_WAIT)
             if code != 0 or gone:
                 raise _firewalld.FirewalldError(
                     f"after firewalld's reload and a restart of Docker{f' ({err.strip() or out.strip()})' if code else ''} these are missing, and published ports may be closed:"

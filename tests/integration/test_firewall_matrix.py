@@ -241,6 +241,7 @@ def test_docker_that_did_not_hear_of_the_reload_is_restarted(host: Host) -> None
         environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
         done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=300, check=False)
         answer = json.loads(done.stdout.partition("=> ")[2])
+        assert done.returncode == 0, answer["msg"]
         assert answer["docker_restarted"] is True, answer["msg"]
         assert "restart Docker" in answer["msg"]
         assert host.sh(dnat).strip() == "1"

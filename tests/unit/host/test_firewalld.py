@@ -268,3 +268,19 @@ def test_rules_of_docker_and_of_its_user_are_told_apart() -> None:
         "filter -A FORWARD -j DOCKER-USER",
     }
     assert _firewalld.user_rules(SAVED) == {"-A DOCKER-USER -s 198.51.100.7/32 -j DROP"}
+
+
+def test_containers_may_have_other_addresses_after_a_restart() -> None:
+    rules = {
+        "nat -A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
+        "nat -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8088 -j DNAT --to-destination 172.17.0.2:80",
+        "nat -A DOCKER ! -i br-x -p tcp -m tcp --dport 8089 -j DNAT --to-destination [fd00:1::2]:80",
+        "nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+    }
+    others = {rule.replace("172.17.0.2", "172.17.0.3").replace("fd00:1::2", "fd00:1::5") for rule in rules}
+    assert others != rules
+    assert _firewalld.without_leases(others) == _firewalld.without_leases(rules)
+    closed = {rule.replace("--dport 8088", "--dport 8080") for rule in rules}
+    another_network = {rule.replace("172.17.0.0/16", "172.18.0.0/16") for rule in rules}
+    for found in (closed, another_network):
+        assert _firewalld.without_leases(found) != _firewalld.without_leases(rules)
