@@ -23,7 +23,7 @@ SCENARIOS := guard docker firewalld trace
 # What takes long is left to `make test-full`.
 export SHORT ?= -m "not full"
 
-.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench bench-runs collection clean
+.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench bench-runs bench-outage collection clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -85,6 +85,11 @@ bench-runs: setup ## Speed of site.yml on a lab of its own, as ratios to Ansible
 	@DN42_LAB=bench $(LAB) up --hosts fra1,hkg1,nrt1,syd1,peer1
 	@$(PHASE) "Bench of runs" env DN42_LAB=bench python tests/bench/runs.py
 	@DN42_LAB=bench $(LAB) down
+
+bench-outage: setup ## How long traffic stops when a node dies, in a lab of three nodes
+	@DN42_LAB=outage $(LAB) up --hosts fra1,hkg1,nrt1,peer1
+	@$(PHASE) "Bench of outages" env DN42_LAB=outage python tests/bench/outage.py
+	@DN42_LAB=outage $(LAB) down
 
 bench: setup ## Speed of the address plan, as ratios in one run
 	@$(PHASE) "Bench of the address plan" python tests/bench/address_plan.py

@@ -12,7 +12,7 @@ from network_probe import Lab, wait_for
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 NODES = ["fra1", "hkg1"]
 
-# Waits follow from the timers of both sides: peer1's BIRD (tests/lab/peer1/bird.conf) holds a session for 30 s, retries
+# Waits follow from the timers of both sides: peer1's BIRD (tests/lab/peer1/etc/bird/bird.conf) holds a session for 30 s, retries
 # every 5 s and waits at most 20 s after an error; ours retries every 10 s and waits at most 60 s after errors; a
 # WireGuard that lost its peer tries a new handshake every 5 s, for up to 90 s. Sum of one of each, and as much again.
 SESSION_WAIT = 2 * (30 + 60 + 15)

@@ -244,6 +244,56 @@ def test_an_interrupted_release_leaves_one_of_the_two_whole(lab: Lab, fault: Cal
     assert_converges(limit)
 
 
+# The node's directory on a file system of its own, and back: what is in it moves while the containers are stopped.
+MOVE = f"""
+set -e
+cd {DIRECTORY} && docker compose stop && cd /
+cp --archive {{source}}/. {{target}}/
+{{mount}}
+cd {DIRECTORY} && docker compose up --detach --wait
+"""
+FILLER = "/opt/filler"
+
+
+@pytest.fixture(scope="module")
+def small_disk(lab: Lab) -> Iterator[None]:
+    """The node's directory on a disk of 64 MiB."""
+    wait_for_node(lab, NODE)
+    small = "mkdir /run/small && mount -t tmpfs -o size=64m,mode=755 tmpfs /run/small"
+    lab.run(NODE, "sh", "-c", small + MOVE.format(source="/opt", target="/run/small", mount="mount --move /run/small /opt && rmdir /run/small"), timeout=300)
+    try:
+        yield
+    finally:
+        back = f"mkdir /run/opt && mount --bind / /run/opt && rm -r /run/opt{DIRECTORY}"
+        lab.run(NODE, "sh", "-c", back + MOVE.format(source="/opt", target="/run/opt/opt", mount="umount --lazy /opt; umount /run/opt; rmdir /run/opt"), timeout=300)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("moment", ["sent", "starting", "confirming"])
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_that_fills_up_leaves_one_of_the_two_whole(lab: Lab, moment: str) -> None:
+    """The fault table's row of the full disk. The node routes while it is full; when there is room again the next run converges."""
+    wait_for_node(lab, NODE)
+    limit = Limit(lab)
+    before = lab.container_starts(NODE)
+    try:
+        with held(lab, moment, *limit.arguments) as stopped:
+            full = lab.run(NODE, "dd", "if=/dev/zero", f"of={FILLER}", "bs=4k", check=False)
+            assert "No space left" in full.stderr
+            stopped.let_go()
+            output, _nothing = stopped.running.communicate(timeout=CYCLE)
+        if moment != "confirming":
+            assert stopped.running.returncode != 0, output[-3000:]
+            assert re.search("are free on the file system of|No space left", output), output[-3000:]
+        wait_for("the node at rest", lambda: at_rest(lab), CYCLE)
+        wait_for_node(lab, NODE)
+        assert lab.container_starts(NODE) == before
+    finally:
+        lab.run(NODE, "rm", "-f", FILLER)
+    assert_whole(lab, limit, "new" if moment == "confirming" else "old")
+    assert_converges(limit)
+
+
 def spoilt(tmp_path: Path) -> list[str]:
     """Arguments of a release that passes every check and loses the session with peer1."""
     peers = yaml.safe_load((CHECKOUT / "inventories/demo/host_vars" / f"{NODE}.yml").read_text())["dn42_peers"]

@@ -25,7 +25,7 @@ def inventory(lab: Lab) -> Iterator[Path]:
     lab.lab("add", HOST)
     yield folder
     # Back to two nodes, for whatever is tested after this.
-    lab.run(HOST, "sh", "-c", "cd /opt/dn42 && docker compose down", check=False)
+    lab.lab("remove", HOST)
     playbook()
     shutil.rmtree(folder)
 

@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("host")
     sub = command("kill", "end a host at once, as a power cut would; 'lab add' starts it again")
     sub.add_argument("host")
+    sub = command("remove", "remove one host and everything on it; 'lab add' makes it anew")
+    sub.add_argument("host")
     sub = command("ssh-proxy", "connect stdin and stdout to a host (for ssh's ProxyCommand)")
     sub.add_argument("host")
     sub.add_argument("port", type=int)
@@ -69,6 +71,8 @@ def _dispatch(options: argparse.Namespace) -> None:
         commands.reboot(lab, options.host)
     elif options.command == "kill":
         commands.kill(lab, options.host)
+    elif options.command == "remove":
+        commands.remove(lab, options.host)
     elif options.command == "ssh-proxy":
         commands.ssh_proxy(lab, options.host, options.port)
     else:

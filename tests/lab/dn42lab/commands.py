@@ -248,6 +248,16 @@ def kill(lab: str, name: str) -> None:
         print(f"{host.name} is dead; it starts again by: tests/lab/lab add {host.name}")
 
 
+def remove(lab: str, name: str) -> None:
+    """Remove a host, running or not, and everything on it. `add` makes it anew, bare."""
+    with lock(f"lab-{lab}"):
+        _open()
+        host = find_host(name)
+        hosts.remove(lab, host)
+        network.delete_netns(hosts.container_name(lab, host))
+        print(f"{host.name} is gone")
+
+
 def introduce(lab: str, node: str, public_key: str) -> None:
     """peer1's operator puts a node's public key into his configuration; nothing when he had it."""
     with lock(f"lab-{lab}"):
