@@ -102,7 +102,7 @@ molecule: setup ## Molecule's default scenario, then the integration tests on it
 	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(TEST_LAB) molecule destroy
 
 integration: setup ## Integration tests on a lab that Molecule has converged
-	@$(PHASE) "Integration tests on real hosts" env DN42_LAB=$(TEST_LAB) pytest tests/integration -v --maxfail=5 $(SHORT) --ignore=tests/integration/bgp
+	@$(PHASE) "Integration tests on real hosts" env DN42_LAB=$(TEST_LAB) pytest tests/integration -v --maxfail=5 --durations=25 $(SHORT) --ignore=tests/integration/bgp
 
 clean: ## Remove everything that make has made: labs, images, environments, plans
 	@if [ -x $(LAB) ]; then $(LAB) purge; fi

@@ -31,6 +31,8 @@ TUNNEL_KEYS = ("name", "state", "asn", "description", "public_key", "preshared_k
 PEER_KEYS = frozenset(TUNNEL_KEYS) | _peering.SESSION_KEYS | _peering.POLICY_KEYS
 # BIRD 2.0 cannot restrict a control socket, and the looking glass gets no other one.
 BIRD_WITHOUT_RESTRICTED_SOCKET = "2.0"
+# As roles/router/defaults/main.yml says; a test compares.
+DEFAULT_ROA = "files"
 
 
 class Fault(NamedTuple):
@@ -249,10 +251,14 @@ def _check_bird(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
 
 def _check_roa(reader: _Reader, host_vars: Mapping[str, Any]) -> None:
     """Refuse a router that would wait for ROAs which nobody fetches: it refuses every route until there are some."""
-    services = host_vars.get("dn42_stack_services") or []
-    if str(host_vars.get("dn42_router_roa")) == "files" and "rpki" not in services:
-        problem = "needs the service that fetches ROAs, for without any every route of every peer is refused: add rpki to dn42_stack_services"
-        reader.fault("dn42_router_roa", host_vars["dn42_router_roa"], problem)
+    services = host_vars.get("dn42_stack_services")
+    roa = host_vars.get("dn42_router_roa", DEFAULT_ROA)
+    if roa == "files" and services is not None and "rpki" not in services:
+        problem = (
+            "needs the service that fetches ROAs, for without any every route of every peer is refused: add rpki to dn42_stack_services, or set"
+            ' dn42_router_roa: rtr, or "off" to believe every origin'
+        )
+        reader.fault("dn42_router_roa", roa, problem)
 
 
 def _read_node(name: str, host_vars: Mapping[str, Any], faults: List[Fault]) -> Dict[str, Any]:

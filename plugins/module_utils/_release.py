@@ -302,8 +302,9 @@ class Node:
 
     def start(self) -> List[str]:
         """Have the containers run what is in place; answers what was done, when all of them are healthy."""
+        done = self._start_newcomers()
         # What runs on is told first: a peer that leaves loses its session before Compose takes its time.
-        done = self._reload(self._running_on())
+        done += self._reload(self._running_on())
         done += self._up()
         done += self._reload(self.services)
         self._wait_healthy(self.services)
@@ -396,6 +397,19 @@ class Node:
             if code != 0:
                 raise ReleaseError(f"`docker {' '.join(command)}` failed; run again to go on from here:\n{(out + err).strip()}")
         return [f"network {self.network['name']} removed, with {len(containers)} containers"]
+
+    def _start_newcomers(self) -> List[str]:
+        """On a node that routes, services without a container come first: a router that is told to judge by ROAs needs who fetches them."""
+        containers = self.containers()
+        newcomers = [service for service in self.services if service.container not in containers]
+        router = next((containers.get(service.container) for service in self.services if service.role == ROUTER), None)
+        if not newcomers or not router or not router["State"]["Running"]:
+            return []
+        code, _out, _err = self.run([*self._compose(), "up", "--no-deps", *self._up_options(), *[service.name for service in newcomers]])
+        if code != 0:
+            return []  # an address may still be another container's; the command for all of them finds the order
+        self._wait_healthy(newcomers)
+        return [f"container {service.container} started" for service in newcomers]
 
     def _up(self) -> List[str]:
         """Let Compose create, recreate and remove containers, of the services whose definition changed and no others.

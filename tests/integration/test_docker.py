@@ -61,7 +61,7 @@ def node_as_before(lab: Lab, request: pytest.FixtureRequest) -> Iterator[None]:
             # A daemon that is told of live-restore's end while it runs stops its containers, and starts them again.
             lab.run(NODE, "sh", "-c", f"echo '{{\"live-restore\": false}}' > {FILE}; systemctl reload docker; rm {FILE}; systemctl restart docker")
         lab.run(NODE, "sh", "-c", f"rm -f {FILE}.*.dn42 /etc/dn42/docker.json /run/dn42/docker.json")
-        lab.run(NODE, "docker", "start", *OTHERS, "dn42-router", "dn42-dns", "dn42-looking-glass")
+        lab.run(NODE, "docker", "start", *OTHERS, "dn42-router", "dn42-dns", "dn42-looking-glass", "dn42-rpki")
 
 
 def file(lab: Lab) -> str | None:

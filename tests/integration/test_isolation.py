@@ -126,7 +126,7 @@ def test_sockets_of_tunnels_are_the_hosts(lab: Lab, node: str) -> None:
 @pytest.mark.parametrize("node", NODES)
 def test_containers_have_only_what_they_need(lab: Lab, node: str) -> None:
     """Read-only file systems, no new privileges, and no capability beside the router's."""
-    shown = json.loads(lab.run(node, "docker", "inspect", "dn42-router", "dn42-dns", "dn42-looking-glass").stdout)
+    shown = json.loads(lab.run(node, "docker", "inspect", "dn42-router", "dn42-dns", "dn42-looking-glass", "dn42-rpki").stdout)
     for item in shown:
         config = item["HostConfig"]
         assert config["ReadonlyRootfs"] is True

@@ -257,9 +257,9 @@ FILLER = "/opt/filler"
 
 @pytest.fixture(scope="module")
 def small_disk(lab: Lab) -> Iterator[None]:
-    """The node's directory on a disk of 64 MiB."""
+    """The node's directory on a disk of its own, in memory. Smaller, preflight would refuse it."""
     wait_for_node(lab, NODE)
-    small = "mkdir /run/small && mount -t tmpfs -o size=64m,mode=755 tmpfs /run/small"
+    small = "mkdir /run/small && mount -t tmpfs -o size=2400m,mode=755 tmpfs /run/small"
     lab.run(NODE, "sh", "-c", small + MOVE.format(source="/opt", target="/run/small", mount="mount --move /run/small /opt && rmdir /run/small"), timeout=300)
     try:
         yield
@@ -278,7 +278,7 @@ def test_a_disk_that_fills_up_leaves_one_of_the_two_whole(lab: Lab, moment: str)
     before = lab.container_starts(NODE)
     try:
         with held(lab, moment, *limit.arguments) as stopped:
-            full = lab.run(NODE, "dd", "if=/dev/zero", f"of={FILLER}", "bs=4k", check=False)
+            full = lab.run(NODE, "dd", "if=/dev/zero", f"of={FILLER}", "bs=64k", check=False)
             assert "No space left" in full.stderr
             stopped.let_go()
             output, _nothing = stopped.running.communicate(timeout=CYCLE)

@@ -11,20 +11,19 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from network_probe import Lab, wait_for
-from support import SESSION_WAIT, changed_hosts, playbook
+from support import CHECKOUT, SESSION_WAIT, changed_hosts, playbook
 
 NODE = "fra1"
 PEER_ASN = 4200429002
 # Announced by peer1 beside 172.22.200.0/25.
 PREFIX = "172.22.200.128/27"
-ROAS = {
-    "172.22.200.0/25": 25,
-    "fdc0:ffee:9002::/48": 48,
-    # Nobody announces these; they make a set in which one ROA more or less is no drastic change.
-    **{f"172.22.201.{number * 16}/28": 28 for number in range(8)},
-    **{f"fdc0:ffee:{number:x}::/48": 48 for number in range(8)},
-}
+# What the demo's source says, without that prefix. Most of it nobody announces: it makes a set in which one ROA more or less is no
+# drastic change.
+LAB_ROAS = json.loads((CHECKOUT / "tests/lab/peer1/srv/roa/dn42_roa_46.json").read_text())["roas"]
+ROAS = {roa["prefix"]: roa["maxLength"] for roa in LAB_ROAS if roa["prefix"] != PREFIX}
 SOURCE = "http://203.0.113.100:8042/roa.json"
+# Every origin is believed.
+WITHOUT = {"dn42_stack_services": ["router", "dns", "looking_glass"], "dn42_router_roa": "off"}
 # A look takes seconds, the keeper looks every 2 s, and BIRD goes through its routes once more.
 APPLIED = 60
 SERVER = """
@@ -72,11 +71,11 @@ class Roas:
 
 @pytest.fixture(scope="module")
 def roas(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roas]:
-    """A node that accepts what has a ROA, and a source with ROAs for all that peer1 announces but one prefix."""
+    """A node that believed every origin is told to judge by ROAs, and its source has some for all that peer1 announces but one prefix."""
     lab.run("peer1", "systemd-run", "--unit", "roa-source", "python3", "-c", SERVER)
     extra = tmp_path_factory.mktemp("rpki") / "extra.yml"
-    services = ["router", "dns", "looking_glass", "rpki"]
-    extra.write_text(yaml.safe_dump({"dn42_stack_services": services, "dn42_router_roa": "files", "dn42_rpki_sources": [{"url": SOURCE}], "dn42_rpki_smallest_first": 9}))
+    extra.write_text(yaml.safe_dump({"dn42_rpki_sources": [{"url": SOURCE}], "dn42_rpki_smallest_first": 9}))
+    playbook("site.yml", "--limit", NODE, "-e", json.dumps(WITHOUT))
     found = Roas(lab, ["site.yml", "--limit", NODE, "-e", f"@{extra}"])
     found.publish(ROAS)
     try:
@@ -96,7 +95,7 @@ def test_switching_it_on_leaves_the_router_and_its_sessions_alone(lab: Lab, roas
 def test_a_new_roa_lets_a_refused_route_in_and_its_end_out(lab: Lab, roas: Roas) -> None:
     """Without a reset, in both directions."""
     ages = lab.ages(NODE)
-    assert not roas.accepted(), "it has no ROA yet"
+    wait_for("refusal of a route without a ROA", lambda: not roas.accepted(), APPLIED)
     roas.publish({**ROAS, PREFIX: 27})
     roas.look()
     wait_for("route after its ROA was published", roas.accepted, APPLIED)
@@ -162,3 +161,30 @@ def test_a_volume_with_rubbish_does_not_reach_bird(lab: Lab, roas: Roas) -> None
     wait_for("the refusal in the router's health", lambda: "is not used" in lab.run(NODE, "docker", "exec", "dn42-router", "healthcheck").stdout, APPLIED)
     assert roas.accepted("172.22.200.0/25")
     lab.run(NODE, "docker", "exec", "dn42-router", "birdc", "configure", "check")
+
+
+def empty(lab: Lab) -> None:
+    """Take every ROA from the volume and from the router, as on a node that has never judged by them."""
+    image = lab.run(NODE, "docker", "inspect", "--format", "{{.Config.Image}}", "dn42-router").stdout.strip()
+    lab.run(NODE, "docker", "run", "--rm", "--volume", "dn42_roa:/roa", "--user", "0", "--entrypoint", "sh", image, "-c", "rm -f /roa/*")
+    lab.in_router(NODE, "rm", "-f", *(f"/proc/{lab.router_pid(NODE)}/root/roa/roa{family}.conf" for family in "46"))
+
+
+@pytest.mark.full
+def test_switching_it_on_without_a_good_source_is_undone(lab: Lab, roas: Roas) -> None:
+    """The router is not told before there is a set: no route is refused meanwhile, and the node goes back by itself."""
+    playbook("site.yml", "--limit", NODE, "-e", json.dumps(WITHOUT))
+    empty(lab)
+    ages = lab.ages(NODE)
+    roas.answer("gone", 404)
+    done = playbook(*roas.options, "-e", "dn42_stack_wait=30", check=False)
+    assert done.returncode != 0
+    assert "The release was undone" in done.stdout
+    assert "no ROA data for IPv4" in done.stdout
+    assert roas.accepted(), "a route without a ROA, which the node believes as before"
+    assert lab.ages(NODE) == ages
+    roas.publish(ROAS)
+    playbook(*roas.options)
+    wait_for("refusal of a route without a ROA", lambda: not roas.accepted(), APPLIED)
+    assert roas.accepted("172.22.200.0/25")
+    assert lab.ages(NODE) == ages

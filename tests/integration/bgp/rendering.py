@@ -23,6 +23,10 @@ KEYS = (
 )
 
 
+# Most cases are not about origins, and have no ROAs: those that are ask for them.
+BELIEVING = {"dn42_router_roa": "off"}
+
+
 def block(position: int) -> dict[str, Any]:
     """The block of the node at a position of the pools, as the address plan returns it."""
     four, six = f"172.23.255.{8 * position}", f"fd99:4242:1:{position:x}::" if position else "fd99:4242:1::"
@@ -36,7 +40,9 @@ def block(position: int) -> dict[str, Any]:
 
 def models(nodes: Mapping[str, Mapping[str, Any]], aggregates: Mapping[str, list[str]] = AGGREGATES) -> dict[str, dict[str, Any]]:
     """The models of nodes, given the variables of each; the n-th node by name has the n-th block."""
-    variables = {name: {"dn42_asn": 4200420001, "dn42_pools": POOLS, "ansible_host": f"203.0.113.{11 + index}", **nodes[name]} for index, name in enumerate(sorted(nodes))}
+    variables = {
+        name: {"dn42_asn": 4200420001, "dn42_pools": POOLS, **BELIEVING, "ansible_host": f"203.0.113.{11 + index}", **nodes[name]} for index, name in enumerate(sorted(nodes))
+    }
     plan = {name: block(index) for index, name in enumerate(sorted(nodes))}
     return _network.build(variables, plan, aggregates, dict(zip(sorted(nodes), KEYS)))
 
@@ -44,7 +50,7 @@ def models(nodes: Mapping[str, Mapping[str, Any]], aggregates: Mapping[str, list
 def files(model: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> dict[str, str]:
     """The release's files as the action plugin renders them: {name: text}."""
     role = _service_role.load("router")
-    templar = Templar(loader=DataLoader(), variables={**role.defaults, **(options or {}), "dn42": model})
+    templar = Templar(loader=DataLoader(), variables={**role.defaults, **BELIEVING, **(options or {}), "dn42": model})
     return {name: str(templar.template(trust_as_template(path.read_text(encoding="utf-8")), escape_backslashes=False)) for name, path in role.templates()}
 
 

@@ -106,7 +106,9 @@ def test_faults(written: Any, expected: str) -> None:
 
 
 def test_a_service_that_the_node_does_not_have() -> None:
-    assert "dn42_anycast[0].service = 'dns': is not a service of this node (dn42_stack_services has router)" in faults([DNS], dn42_stack_services=["router"])[0]
+    assert (
+        "dn42_anycast[0].service = 'dns': is not a service of this node (dn42_stack_services has router)" in faults([DNS], dn42_router_roa="off", dn42_stack_services=["router"])[0]
+    )
 
 
 def test_one_prefix_follows_one_service_in_the_whole_network() -> None:

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.dn42.compose.plugins.module_utils import _dn42, _latency, _network
 
+ROLES = Path(__file__).resolve().parents[3] / "roles"
 PEER = {"name": "peer1", "asn": 4200429002, "public_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
 SIX = {"peer_address": "fe80::2"}
 FOUR = {"peer_ipv4": "172.20.240.2", "local_ipv4": "172.20.240.1"}
@@ -166,11 +169,10 @@ def test_the_encryption_follows_from_the_tunnel() -> None:
         ({"dn42_router_latency_interval": 30}, "60 to 604800"),
         ({"dn42_router_rtr_servers": ["172.20.1.1"]}, "host:port"),
         ({"dn42_router_rtr_servers": "172.20.1.1:8082"}, "list"),
-        ({"dn42_router_roa": "files"}, "add rpki to dn42_stack_services"),
         ({"dn42_router_roa": "files", "dn42_stack_services": ["router", "dns"]}, "add rpki to dn42_stack_services"),
         ({"dn42_router_roa": "rtr"}, "every route of every peer would be refused"),
         ({"dn42_router_bird_version": "2.0"}, "take looking_glass out"),
-        ({"dn42_router_bird_version": 2.0, "dn42_stack_services": ["router", "looking_glass"]}, "take looking_glass out"),
+        ({"dn42_router_bird_version": 2.0, "dn42_stack_services": ["router", "looking_glass", "rpki"]}, "take looking_glass out"),
     ],
 )
 def test_wrong_options_of_a_node(variables: dict[str, Any], why: str) -> None:
@@ -180,11 +182,17 @@ def test_wrong_options_of_a_node(variables: dict[str, Any], why: str) -> None:
 
 
 def test_roas_from_files_go_with_the_service_that_fetches_them() -> None:
-    assert read(SIX, dn42_router_roa="files", dn42_stack_services=["router", "rpki"])
+    assert read(SIX, dn42_router_roa="files")
+    assert read(SIX, dn42_stack_services=["router", "rpki"])
+    assert read(SIX, dn42_router_roa="off", dn42_stack_services=["router"])
+    assert any("add rpki to dn42_stack_services" in fault for fault in faults(SIX, dn42_stack_services=["router"]))
+    defaults = {role: yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()) for role in ("router", "stack")}
+    assert defaults["router"]["dn42_router_roa"] == _network.DEFAULT_ROA
+    assert "rpki" in defaults["stack"]["dn42_stack_services"]
 
 
 def test_an_old_bird_goes_without_the_looking_glass() -> None:
-    assert read(SIX, dn42_router_bird_version="2.0", dn42_stack_services=["router", "dns"])
+    assert read(SIX, dn42_router_bird_version="2.0", dn42_stack_services=["router", "dns", "rpki"])
 
 
 @pytest.mark.parametrize(("message", "why"), [('a "word"', "double quotes"), ("two\nlines", "one line"), ("ü" * 65, "has 130 bytes"), (7, "quotes")])

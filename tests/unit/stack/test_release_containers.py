@@ -35,7 +35,9 @@ class Docker:
             return 0, "dn42\ndn42-egress\n", ""
         self.said.append(" ".join(word for word in words[1:] if not word.startswith("--") and word not in ("never", str(Path("/nowhere")))))
         if "up" in words and self.replaces:
-            for name in [words[-1]] if words[-1] in self.ids else list(self.ids):
+            for name in [words[-1]] if words[-1] in self.hashes else list(self.ids):
+                self.ids.setdefault(name, 0)
+                self.labels.setdefault(name, "")
                 if self.labels[name] != self.hashes[name]:
                     self.ids[name] += 1
                     self.labels[name] = self.hashes[name]
@@ -46,10 +48,10 @@ class Docker:
         return {"Name": f"/dn42-{name}", "Id": str(self.ids[name]), "Config": config, "State": {"Running": True}, "NetworkSettings": {"Networks": {}}}
 
 
-def node(docker: Docker, directory: Path = Path("/nowhere")) -> _release.Node:
+def node(docker: Docker, directory: Path = Path("/nowhere"), names: Sequence[str] = ("router", "dns")) -> _release.Node:
     """A node of two services; the router wants to be told before it is replaced."""
     services = {}
-    for name in ("router", "dns"):
+    for name in names:
         services[name] = {
             "service": name,
             "container": f"dn42-{name}",
@@ -66,6 +68,34 @@ def node(docker: Docker, directory: Path = Path("/nowhere")) -> _release.Node:
     network = {"name": "dn42", "driver_opts": {}}
     declared = {"directory": str(directory), "project": "dn42", "compose_sha256": "", "network": network, "renumber": False, "wait": 1, "networks": ["dn42"], "services": services}
     return _release.Node(declared, docker, "docker")
+
+
+def test_a_new_service_runs_before_the_router_is_told_to_count_on_it() -> None:
+    docker = Docker({"router": "a", "dns": "a", "rpki": "a"})
+    newer = node(docker, names=("router", "dns", "rpki"))
+    assert newer._start_newcomers() == ["container dn42-rpki started"]
+    assert docker.said == ["compose up rpki"]
+    assert newer._start_newcomers() == []
+
+
+def test_on_a_node_that_does_not_route_nothing_comes_first() -> None:
+    docker = Docker({"router": "a", "dns": "a"})
+    docker.ids = {}
+    assert node(docker)._start_newcomers() == []
+    assert docker.said == []
+
+
+def test_a_new_service_that_is_not_well_ends_the_release_before_the_router_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Docker({"router": "a", "dns": "a", "rpki": "a"})
+    sick = {"Running": True, "Health": {"Status": "unhealthy", "Log": [{"Output": "no ROAs yet"}]}}
+    container = docker.container
+    monkeypatch.setattr(docker, "container", lambda name: {**container(name), "State": sick} if name == "rpki" else container(name))
+    monkeypatch.setattr(_release.time, "sleep", lambda _seconds: None)
+    newer = node(docker, names=("router", "dns", "rpki"))
+    newer.wait = 0
+    with pytest.raises(_release.ReleaseError, match="dn42-rpki is unhealthy: no ROAs yet"):
+        newer.start()
+    assert docker.said == ["compose up rpki"]
 
 
 def test_containers_are_replaced_one_by_one_the_router_last_and_told_before() -> None:

@@ -15,8 +15,8 @@ from .roas import FAMILIES
 
 KEYS = ("url", *FAMILIES)
 NO_SOURCES = (
-    "dn42_rpki_sources is empty, and there is no default: whom to trust with what is routed is your decision. The DN42 wiki's page on RPKI lists"
-    " public sources; take two of different operators, such as [{url: 'https://roa.example.net/dn42_roa_46.json'}, {ipv4: ..., ipv6: ...}]"
+    "dn42_rpki_sources is empty: without a source every route would be refused. Leave the option away for the two sources of the DN42 wiki's page on RPKI,"
+    " or name your own, such as [{url: 'https://roa.example.net/dn42_roa_46.json'}, {ipv4: ..., ipv6: ...}]"
 )
 
 
