@@ -24,7 +24,7 @@ sys.path[:0] = [str(CHECKOUT / "tests" / "lab"), str(CHECKOUT / "tests" / "integ
 from inventory_copy import InventoryCopy  # noqa: E402
 from network_probe import Lab, wait_for  # noqa: E402
 from support import NODES, playbook, wait_for_node  # noqa: E402
-from test_node_failure import ADDRESS, EVERYBODY, FOREIGN, RECOVERY, THIRD  # noqa: E402
+from test_third_node import ADDRESS, EVERYBODY, FOREIGN, HOST, RECOVERY  # noqa: E402
 
 Seconds = float
 # Between two packets.
@@ -86,7 +86,7 @@ def main() -> int:
     """Deploy three nodes and kill each one once."""
     lab = Lab(os.environ["DN42_LAB"])
     inventory = InventoryCopy("outage", lab.name)
-    inventory.hosts({**inventory.addresses(), THIRD: ADDRESS})
+    inventory.hosts({**inventory.addresses(), HOST: ADDRESS})
     try:
         playbook("site.yml")
         lab.introduce_all(NODES)
