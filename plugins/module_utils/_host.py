@@ -18,6 +18,8 @@ MINIMUM_DOCKER = (24,)
 MINIMUM_COMPOSE = (2, 20)
 DOCKER_FILTERS_IPV6 = (27,)  # makes rules for IPv6 without being told (ip6tables)
 MINIMUM_FREE = 2 * 1024**3  # bytes: images, one release beside the other, logs
+# On a host that is a node already (bytes): its images are there, and a full disk must not keep a peer from being removed.
+MINIMUM_FREE_ON_NODE = 256 * 1024**2
 # Debian release from which the distribution has Compose v2.
 COMPOSE_IN_DEBIAN = 13
 CLOCK_SKEW = 60.0  # seconds between controller and host that cannot be a slow connection
@@ -244,10 +246,11 @@ def _init(host: Host, wanted: Wanted) -> Iterable[str]:
 
 def _disk(host: Host, wanted: Wanted) -> Iterable[str]:
     """Room for images and releases."""
+    minimum = MINIMUM_FREE_ON_NODE if host["stack"]["public_key"] else MINIMUM_FREE
     for path, free in sorted(host["disk_free"].items()):
-        if free < MINIMUM_FREE:
+        if free < minimum:
             yield (
-                f"{path} has {free / 1024**3:.1f} GiB free; images and releases need {MINIMUM_FREE // 1024**3} GiB. Free some space"
+                f"{path} has {free // 1024**2} MiB free; images and releases need {minimum // 1024**2} MiB. Free some space"
                 " (docker image prune, journalctl --vacuum-size=200M) or enlarge the disk."
             )
 

@@ -259,7 +259,7 @@ FILLER = "/opt/filler"
 def small_disk(lab: Lab) -> Iterator[None]:
     """The node's directory on a disk of its own, in memory. Smaller, preflight would refuse it."""
     wait_for_node(lab, NODE)
-    small = "mkdir /run/small && mount -t tmpfs -o size=2400m,mode=755 tmpfs /run/small"
+    small = "mkdir /run/small && mount -t tmpfs -o size=400m,mode=755 tmpfs /run/small"
     lab.run(NODE, "sh", "-c", small + MOVE.format(source="/opt", target="/run/small", mount="mount --move /run/small /opt && rmdir /run/small"), timeout=300)
     try:
         yield

@@ -55,6 +55,7 @@ GOOD: dict[str, Any] = {
     "udp": [{"port": 22900, "address": "*", "process": None, "pid": None}],
     "own_udp_ports": [22900],
     "disk_free": {"/opt/dn42": 10 * 1024**3},
+    "stack": {"public_key": ""},
 }
 WANTED: dict[str, Any] = {
     "userspace": False,
@@ -134,7 +135,9 @@ CASES: list[tuple[str, Change | None, dict[str, Any], list[list[str]]]] = [
     ("own wireguard-go", lambda h: h["udp"].append({"port": 22900, "address": "*", "process": "wireguard-go", "pid": 9}), {}, []),
     ("bridge in another zone", lambda h: h["firewalld"].update(bridge_zones=["trusted"]), {}, [["zone trusted", "--zone=trusted --remove-interface=br-dn42"]]),
     ("bridge in Docker's zone", lambda h: h["firewalld"].update(bridge_zones=["docker"]), {}, []),
-    ("disk full", lambda h: h["disk_free"].update({"/var/lib/docker": 1024**3}), {}, [["/var/lib/docker has 1.0 GiB"]]),
+    ("disk full", lambda h: h["disk_free"].update({"/var/lib/docker": 1024**3}), {}, [["/var/lib/docker has 1024 MiB free; images and releases need 2048 MiB"]]),
+    ("disk nearly full, on a node", lambda h: h.update(disk_free={"/": 1024**3}, stack={"public_key": "k"}), {}, []),
+    ("disk full, on a node", lambda h: h.update(disk_free={"/": 1024**2}, stack={"public_key": "k"}), {}, [["/ has 1 MiB free; images and releases need 256 MiB"]]),
     ("all at once", lambda h: (debian12(h), h.update(systemd=False), h["kernel"].update(wireguard="absent", ipv6=False)), {},
      [["systemd"], ["IPv6"], ["WireGuard"], ["Debian 12"]]),
 ]  # fmt: skip
