@@ -38,6 +38,11 @@ http.server.ThreadingHTTPServer(("203.0.113.100", 8042), Handler).serve_forever(
 """
 
 
+def serve(lab: Lab) -> None:
+    """Start the source."""
+    lab.run("peer1", "systemd-run", "--collect", "--unit", "roa-source", "python3", "-c", SERVER)
+
+
 class Roas:
     """The source on peer1's side of the lab's Internet, and what the node makes of it."""
 
@@ -72,7 +77,7 @@ class Roas:
 @pytest.fixture(scope="module")
 def roas(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roas]:
     """A node that believed every origin is told to judge by ROAs, and its source has some for all that peer1 announces but one prefix."""
-    lab.run("peer1", "systemd-run", "--unit", "roa-source", "python3", "-c", SERVER)
+    serve(lab)
     extra = tmp_path_factory.mktemp("rpki") / "extra.yml"
     extra.write_text(yaml.safe_dump({"dn42_rpki_sources": [{"url": SOURCE}], "dn42_rpki_smallest_first": 9}))
     playbook("site.yml", "--limit", NODE, "-e", json.dumps(WITHOUT))
@@ -143,6 +148,7 @@ def test_everything_starts_again_without_the_source(lab: Lab, roas: Roas) -> Non
     assert roas.status()["ipv4"]["count"] == 9
     health = lab.run(NODE, "docker", "exec", "dn42-router", "healthcheck").stdout
     assert health == "healthy\n"
+    serve(lab)
 
 
 def test_the_fetcher_is_not_in_dn42(lab: Lab, roas: Roas) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +97,30 @@ def test_applied_means_a_later_pass_over_the_present_files(tmp_path: Path, monke
     assert not apply.applied({**status, "tunnels": {"wg-a": {"error": "starting"}}}, 10.0)
     (tmp_path / "CONFIG").write_text("changed")
     assert not apply.applied(status, 10.0)
+
+
+def test_a_release_counts_when_the_keeper_is_told_and_not_when_its_link_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for release in ("old", "new"):
+        (tmp_path / release).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("old")
+    monkeypatch.setattr(keeper, "CONFIG", current / "tunnels.json")
+    for name in ("STATUS", "READY"):
+        monkeypatch.setattr(keeper, name, tmp_path / name)
+    untold: list[bool] = []
+    running = keeper.Keeper(system.System())
+    monkeypatch.setattr(running, "_desired", SimpleNamespace(tunnels=()))  # without one, every pass reads the declaration
+    for step in ("_read_config", "_keep_anycast", "_keep_latency"):
+        monkeypatch.setattr(running, step, lambda: None)
+    monkeypatch.setattr(running, "_keep_roa", lambda: untold.append(running._untold()))
+    monkeypatch.setattr(running._system, "observe", lambda _names: (_ for _ in ()).throw(system.CommandError("no network here")))
+    running.run_pass()
+    current.unlink()
+    current.symlink_to("new")
+    running.run_pass()
+    running.tell()
+    running.run_pass()
+    assert untold == [False, True, False]
 
 
 def test_wrong_declaration_keeps_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declaration: dict[str, Any]) -> None:

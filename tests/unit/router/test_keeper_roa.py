@@ -100,6 +100,17 @@ def test_bird_is_told_once_for_each_change(places: Path) -> None:
     assert commands.calls[3:] == ["bird -p", "birdc configure"]
 
 
+def test_roas_are_taken_over_before_a_release_counts_and_bird_is_told_when_it_does(places: Path) -> None:
+    commands = Commands()
+    files = roa.RoaFiles(command=commands)
+    publish_both(places)
+    files.keep(False, lambda text: None, untold=True)
+    assert sorted(path.name for path in (places / "roa").iterdir()) == ["roa4.conf", "roa6.conf"]
+    assert commands.calls == ["bird -p", "bird -p"]
+    assert keep(files) is None
+    assert commands.calls[2:] == ["birdc configure"]
+
+
 def test_a_keeper_that_was_started_again_tells_bird_what_the_last_one_did_not(places: Path) -> None:
     publish_both(places)
     first = roa.RoaFiles(command=Commands())

@@ -68,6 +68,7 @@ class Keeper:
         self._soon = 0
         self._began = 0.0
         self._told = True
+        self._release: Path | None = None
         self._restore()
 
     def tell(self) -> None:
@@ -82,6 +83,7 @@ class Keeper:
         told = self._told or self._desired is None
         self._told = False
         if told:
+            self._release = CONFIG.parent.resolve()
             self._read_config()
         # Before BIRD may start, and whatever the namespace is like.
         self._guard("roa", self._keep_roa)
@@ -132,7 +134,11 @@ class Keeper:
 
     def _keep_roa(self) -> None:
         """Give BIRD the ROAs that were fetched."""
-        self._roa.keep(bird_may_be_down=not READY.exists(), log=lambda text: log(f"roa: {text}"))
+        self._roa.keep(bird_may_be_down=not READY.exists(), log=lambda text: log(f"roa: {text}"), untold=self._untold())
+
+    def _untold(self) -> bool:
+        """Whether a release is in place that we were not told of: what makes BIRD read its configuration now would run ahead of it."""
+        return self._release != CONFIG.parent.resolve()
 
     def _keep_anycast(self) -> None:
         """Announce the addresses of services that answer, and no others."""
@@ -141,7 +147,7 @@ class Keeper:
 
     def _keep_latency(self) -> None:
         """Measure latencies where the declaration wants it."""
-        if self._desired is not None:
+        if self._desired is not None and not self._untold():
             self._latency.keep(self._desired.latency, bird_may_be_down=not READY.exists(), log=lambda text: log(f"latency: {text}"))
 
     def _keep_bridge(self, observed: Observed) -> None:

@@ -71,10 +71,15 @@ class RoaFiles:
         self._used = False
         self._look_again_at = 0.0
 
-    def keep(self, bird_may_be_down: bool, log: Callable[[str], None]) -> None:
-        """Take over what is new and have BIRD load it. Raises CommandError with everything that is wrong."""
+    def keep(self, bird_may_be_down: bool, log: Callable[[str], None], untold: bool = False) -> None:
+        """Take over what is new and have BIRD load it. Raises CommandError with everything that is wrong.
+
+        untold: a release is in place that BIRD has not been told of; whoever brings it does that in his own time, after the ROAs are here.
+        """
         for family in FILES:
             self._keep_file(family, log)
+        if untold:
+            return
         if self._changed(BIRD_CONF):
             self._used = f"{INCLUDED}/".encode() in _read(BIRD_CONF)
         if not self._used:
