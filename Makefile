@@ -23,7 +23,7 @@ SCENARIOS := guard docker firewalld trace
 # What takes long is left to `make test-full`.
 export SHORT ?= -m "not full"
 
-.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench bench-runs bench-outage collection clean
+.PHONY: help setup demo test test-full lint unit stores policy molecule integration scenarios bench bench-plan bench-runs bench-outage collection clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -81,7 +81,7 @@ scenarios: setup ## All Molecule scenarios on one lab: the first one makes it, e
 	done
 	@$(PHASE) "Molecule: destroy the lab" env DN42_LAB=$(SCENARIO_LAB) molecule destroy -s $(firstword $(SCENARIOS))
 
-bench-runs: setup ## Speed of site.yml on a lab of its own, as ratios to Ansible's floor; half an hour
+bench-runs: setup ## Speed of site.yml alone, on a lab of its own, as ratios to Ansible's floor
 	@DN42_LAB=bench $(LAB) up --hosts fra1,hkg1,nrt1,syd1,peer1
 	@$(PHASE) "Bench of runs" env DN42_LAB=bench python tests/bench/runs.py
 	@DN42_LAB=bench $(LAB) down
@@ -91,7 +91,9 @@ bench-outage: setup ## How long traffic stops when a node dies, in a lab of thre
 	@$(PHASE) "Bench of outages" env DN42_LAB=outage python tests/bench/outage.py
 	@DN42_LAB=outage $(LAB) down
 
-bench: setup ## Speed of the address plan, as ratios in one run
+bench: bench-plan bench-runs ## Speed of the address plan and of runs, as ratios in one run each; with its own lab, half an hour
+
+bench-plan: setup ## Speed of the address plan alone
 	@$(PHASE) "Bench of the address plan" python tests/bench/address_plan.py
 
 molecule: setup ## Molecule's default scenario, then the integration tests on its converged lab

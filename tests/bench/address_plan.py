@@ -2,7 +2,7 @@
 # Copyright (c) 2026 the dn42.compose contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How fast the address plan is, as ratios to the ways people do it today; `make bench` runs it.
+"""How fast the address plan is, as ratios to the ways people do it today; `make bench-plan` runs it.
 
 Everything that is compared is measured in turn, several times in one process, and the median counts. Computation is
 told in CPU time, which other programs disturb least; what reads and writes in time on the clock.
