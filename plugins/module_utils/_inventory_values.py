@@ -194,7 +194,8 @@ def link_local(value: Any, interface: str) -> str:
 def tunnel_ipv4(value: Any, other: ipaddress.IPv4Address) -> ipaddress.IPv4Interface:
     """Our IPv4 address on a tunnel whose other end is `other`, with the length of the network that holds both.
 
-    Without a length it is the smallest such network; one larger than a /24 is taken for a mistake.
+    Without a length it is the smallest such network; one larger than a /24 is taken for a mistake. /32 means that the two have
+    no network: each side has an address of its own, the usual way of DN42 (``ip address add OURS peer THEIRS``).
     """
     written = text(value)
     plain, slash, length = written.partition("/")
@@ -203,9 +204,14 @@ def tunnel_ipv4(value: Any, other: ipaddress.IPv4Address) -> ipaddress.IPv4Inter
         raise BadValue("is the address of the other side; the two sides of a tunnel need different ones")
     if slash and not re.fullmatch(r"[0-9]{1,2}", length):
         raise BadValue("must be an address, with or without the length of the tunnel's network, such as 172.20.240.1/30")
+    if slash and length == "32":
+        return ipaddress.IPv4Interface(f"{address}/32")
     bits = int(length) if slash else 32 - (int(address) ^ int(other)).bit_length()
     if not 24 <= bits <= 31:
-        raise BadValue(f"is in no small network with {other}: the two sides need a network of their own, /24 to /31 (or leave both out and use the extended next hop)")
+        raise BadValue(
+            f"is in no small network with {other}: write {address}/32 if each side has an address of its own, else the length of the tunnel's network, /24 to /31"
+            " (or leave both out and use the extended next hop)"
+        )
     if not slash and bits < 31 and _ends_a_network(address, other, bits):
         bits -= 1
     interface = ipaddress.IPv4Interface(f"{address}/{bits}")

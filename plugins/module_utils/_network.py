@@ -419,12 +419,30 @@ def _check_links(name: str, links: List[Mapping[str, Any]], own_key: Optional[st
     return faults
 
 
-def _check_tunnel_ipv4(name: str, peers: List[Mapping[str, Any]], own: List[str]) -> List[Fault]:
-    """Packets from outside with an address of ours are dropped, and BGP's would be among them."""
+def _check_tunnel_ipv4(name: str, peers: List[Mapping[str, Any]], own: List[str], gateway: Optional[str]) -> List[Fault]:
+    """Packets from outside with an address of ours are dropped, and BGP's would be among them.
+
+    gateway: the node's own address; a tunnel whose ends have no network in common may have it.
+    """
+
+    def ours(network: Any) -> Optional[str]:
+        return next((prefix for prefix in own if network.overlaps(ipaddress.ip_network(prefix))), None)
+
     faults = []
     for peer in peers:
-        network = ipaddress.ip_interface(peer["local_ipv4"]).network if peer["local_ipv4"] else None
-        clash = next((prefix for prefix in own if network and network.overlaps(ipaddress.ip_network(prefix))), None)
+        if not peer["local_ipv4"]:
+            continue
+        interface = ipaddress.ip_interface(peer["local_ipv4"])
+        if interface.network.prefixlen == 32:
+            if ours(interface.network) and str(interface.ip) != gateway:
+                problem = f"is in {ours(interface.network)}, which is ours, and is not this node's own address; of our addresses use {gateway}/32"
+                faults.append(Fault(name, f"peer {peer['name']}: local_ipv4", peer["local_ipv4"], problem))
+            clash = ours(ipaddress.ip_network(peer["peer_ipv4"]))
+            if clash:
+                problem = f"is in {clash}, which is ours, and packets from a peer with such addresses are dropped; it must be the other side's address"
+                faults.append(Fault(name, f"peer {peer['name']}: peer_ipv4", peer["peer_ipv4"], problem))
+            continue
+        clash = ours(interface.network)
         if clash:
             problem = f"is in {clash}, which is ours, and packets from a peer with such addresses are dropped; use a transfer network, or the extended next hop without peer_ipv4"
             faults.append(Fault(name, f"peer {peer['name']}: local_ipv4", peer["local_ipv4"], problem))
@@ -533,7 +551,7 @@ def build(variables: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any], a
         model["anycast"] = _anycast.entries(nodes[name], plan[name]["addresses"], anycast_pools, aggregates)
         model["anycast_prefixes"] = _anycast.prefixes(nodes, anycast_pools, aggregates)
     faults = [fault for name, model in models.items() for fault in _check_links(name, [*model["peers"], *model["internal"]], public_keys.get(name))]
-    faults += [fault for name, model in models.items() for fault in _check_tunnel_ipv4(name, model["peers"], model["aggregates"]["ipv4"])]
+    faults += [fault for name, model in models.items() for fault in _check_tunnel_ipv4(name, model["peers"], model["aggregates"]["ipv4"], model["addresses"]["gateway"]["ipv4"])]
     if faults:
         raise InventoryFaults(faults)
     return models

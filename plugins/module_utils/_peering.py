@@ -83,8 +83,10 @@ def sessions(peer: Mapping[str, Any], protocol: str, protocol_ipv4: str) -> List
 
 
 def tunnel_addresses(peer: Mapping[str, Any]) -> List[str]:
-    """Addresses of our end with their lengths."""
-    return [f"{peer['local_address']}/64", *([peer["local_ipv4"]] if peer["local_ipv4"] else [])]
+    """Addresses of our end as ip(8) shows them: with their lengths, or with the other end's where the two have no network."""
+    ours, _slash, length = (peer["local_ipv4"] or "").partition("/")
+    four = f"{ours} peer {peer['peer_ipv4']}/32" if length == "32" else peer["local_ipv4"]
+    return [f"{peer['local_address']}/64", *([four] if four else [])]
 
 
 def allowed_ips(peer: Mapping[str, Any]) -> List[str]:

@@ -287,4 +287,4 @@ def stub(router: Router, interface: str, *addresses: str) -> None:
 def address(router: Router, interface: str, *addresses: str) -> None:
     """Give an interface addresses."""
     for text in addresses:
-        router.run("ip", "address", "add", text, "dev", interface, *(["nodad"] if ":" in text else []))
+        router.run("ip", "address", "add", *text.split(), "dev", interface, *(["nodad"] if ":" in text else []))

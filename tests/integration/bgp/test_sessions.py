@@ -22,6 +22,8 @@ ROUTES = ("172.20.1.0/24", "fd11:1:1::/48")
 ADDRESSES = ("172.20.1.1", "fd11:1:1::1")
 OUR_ADDRESSES = ("172.23.255.2", "fd99:4242:1::2")
 OUR_IPV4, THEIR_IPV4 = "172.20.240.1", "172.20.240.2"
+# Of the peer's own network, as his address on all of his tunnels.
+FAR_IPV4 = "172.20.1.9"
 IPV4_ON_TUNNEL = {"peer_ipv4": THEIR_IPV4, "local_ipv4": OUR_IPV4}
 NEXT_HOP = f"ipv4 {{ import all; export where source = RTS_STATIC; next hop address {THEIR_IPV4}; }};"
 
@@ -45,6 +47,7 @@ class Kind:
     sessions: dict[str, str]
     families: tuple[str, ...] = ("ipv4", "ipv6")
     next_hop: str = "fe80::2"
+    their_address: str = f"{THEIR_IPV4}/30"
 
 
 def over_ipv6(channels: str) -> str:
@@ -52,9 +55,9 @@ def over_ipv6(channels: str) -> str:
     return session("us", "fe80::2", "fe80::1", "us-fra1", OUR_ASN, channels)
 
 
-def over_ipv4(name: str) -> str:
+def over_ipv4(name: str, theirs: str = THEIR_IPV4, ours: str = OUR_IPV4) -> str:
     """A session of the other side over IPv4."""
-    return session(name, THEIR_IPV4, OUR_IPV4, "", OUR_ASN, IPV4)
+    return session(name, theirs, ours, "", OUR_ASN, IPV4)
 
 
 KINDS = {
@@ -64,6 +67,19 @@ KINDS = {
     "both families with an IPv4 next hop": Kind({**IPV4_ON_TUNNEL, "multiprotocol": True}, {"us": over_ipv6(f"{NEXT_HOP} {IPV6}")}, next_hop=THEIR_IPV4),
     "a session for each family": Kind({**IPV4_ON_TUNNEL, "multiprotocol": False}, {"us": over_ipv6(IPV6), "us4": over_ipv4("us4")}, next_hop=THEIR_IPV4),
     "IPv4 alone": Kind({**IPV4_ON_TUNNEL, "peer_address": None}, {"us4": over_ipv4("us4")}, ("ipv4",), THEIR_IPV4),
+    "IPv4 alone, each side with its own address": Kind(
+        {"peer_ipv4": FAR_IPV4, "local_ipv4": f"{OUR_ADDRESSES[0]}/32", "peer_address": None},
+        {"us4": over_ipv4("us4", FAR_IPV4, OUR_ADDRESSES[0])},
+        ("ipv4",),
+        FAR_IPV4,
+        f"{FAR_IPV4} peer {OUR_ADDRESSES[0]}/32",
+    ),
+    "both families, each side with its own IPv4 address": Kind(
+        {"peer_ipv4": FAR_IPV4, "local_ipv4": f"{OUR_ADDRESSES[0]}/32", "multiprotocol": True},
+        {"us": over_ipv6(f"{NEXT_HOP.replace(THEIR_IPV4, FAR_IPV4)} {IPV6}")},
+        next_hop=FAR_IPV4,
+        their_address=f"{FAR_IPV4} peer {OUR_ADDRESSES[0]}/32",
+    ),
 }
 
 
@@ -73,7 +89,7 @@ def test_kinds_of_sessions_carry_routes_and_traffic(router: Callable[..., Router
     kind = KINDS[name]
     us, other = one_peer(router, **kind.options)
     other.sessions = "".join(kind.sessions.values())
-    address(other.router, "us-fra1", f"{THEIR_IPV4}/30")
+    address(other.router, "us-fra1", kind.their_address)
     us.start()
     other.start()
     other.router.wait_established(*kind.sessions)

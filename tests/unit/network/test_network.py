@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 import itertools
 from typing import Any
 
@@ -134,6 +135,24 @@ def test_ipv4_of_a_tunnel_cannot_be_ours() -> None:
     """The packet filter drops what comes from a peer with such addresses."""
     with pytest.raises(_network.InventoryFaults, match="which is ours"):
         build(network("fra1", fra1=[{**PEER, "peer_ipv4": "172.23.255.61", "local_ipv4": "172.23.255.62"}]))
+
+
+def test_a_tunnel_whose_ends_have_no_network_has_both_addresses() -> None:
+    single = {"peer_ipv4": "172.20.1.9", "local_ipv4": "172.20.240.1/32"}
+    tunnel = build(network("fra1", fra1=[{**PEER, **single}]))["fra1"]["tunnels"][0]
+    assert tunnel["addresses"] == ["fe80::1/64", "172.20.240.1 peer 172.20.1.9/32"]
+
+
+def test_of_our_addresses_such_a_tunnel_has_the_nodes_own() -> None:
+    def written(ours: str, theirs: str = "172.20.1.9") -> dict[str, Any]:
+        return {**PEER, "peer_ipv4": theirs, "local_ipv4": f"{ours}/32"}
+
+    gateway = build(network("fra1"))["fra1"]["addresses"]["gateway"]["ipv4"]
+    assert build(network("fra1", fra1=[written(gateway)]))["fra1"]["tunnels"][0]["addresses"][1] == f"{gateway} peer 172.20.1.9/32"
+    other = str(ipaddress.ip_address(gateway) + 1)
+    for peer, why in ((written(other), f"of our addresses use {gateway}/32"), (written(gateway, other), "must be the other side's address")):
+        with pytest.raises(_network.InventoryFaults, match=why):
+            build(network("fra1", fra1=[peer]))
 
 
 def test_a_peer_in_shutdown_has_its_tunnel() -> None:

@@ -79,6 +79,7 @@ def test_what_is_not_written_follows_from_what_is() -> None:
         ("172.20.240.3", "172.20.240.4", "172.20.240.3/29"),
         ("172.20.240.1/24", "172.20.240.200", "172.20.240.1/24"),
         ("192.168.5.1", "192.168.5.2", "192.168.5.1/30"),
+        ("172.20.240.1/32", "172.22.1.1", "172.20.240.1/32"),
     ],
 )
 def test_ipv4_of_a_tunnel_has_the_length_that_reaches_the_other_side(local: str, their: str, expected: str) -> None:
@@ -92,7 +93,8 @@ WRONG = [
     ({**FOUR, "multiprotocol": True}, "multiprotocol", "no next hop for IPv6"),
     ({**FOUR, "extended_next_hop": True}, "extended_next_hop", "needs peer_address"),
     ({**FOUR, "peer_ipv4": "172.20.240.1"}, "local_ipv4", "other side"),
-    ({**FOUR, "peer_ipv4": "172.22.1.1"}, "local_ipv4", "no small network"),
+    ({**FOUR, "peer_ipv4": "172.22.1.1"}, "local_ipv4", "write 172.20.240.1/32 if each side has an address of its own"),
+    ({**FOUR, "local_ipv4": "172.20.240.2/32"}, "local_ipv4", "other side"),
     ({**FOUR, "local_ipv4": "172.20.240.5/30"}, "local_ipv4", "without 172.20.240.2"),
     ({**FOUR, "local_ipv4": "172.20.240.3/30"}, "local_ipv4", "first or last"),
     ({**FOUR, "local_ipv4": "172.20.240.1/x"}, "local_ipv4", "172.20.240.1/30"),

@@ -36,6 +36,8 @@ def test_endpoint_may_be_null(declaration: dict[str, Any]) -> None:
         (("tunnels", 0, "listen_port"), 70000, "wg-peer1.listen_port"),
         (("tunnels", 0, "mtu"), "1420", "wg-peer1.mtu"),
         (("tunnels", 0, "addresses", 0), "fe80::1/200", "wg-peer1.addresses"),
+        (("tunnels", 0, "addresses", 0), "172.23.255.2 peer fe80::2/128", "wg-peer1.addresses"),
+        (("tunnels", 0, "addresses", 0), "172.23.255.2 via 172.20.1.9/32", "wg-peer1.addresses"),
         (("tunnels", 0, "peer", "public_key"), "short", "wg-peer1.peer.public_key"),
         (("tunnels", 0, "peer", "allowed_ips", 0), "172.20.0.1/14", "allowed_ips"),
         (("tunnels", 0, "peer", "endpoint", "port"), None, "endpoint.port"),

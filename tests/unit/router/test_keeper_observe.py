@@ -26,6 +26,15 @@ def test_links() -> None:
     assert links["lo"].kind == "" and links["lo"].up
 
 
+def test_an_address_without_a_network_is_shown_with_the_other_ends() -> None:
+    infos = (
+        '[{"family":"inet","local":"172.23.255.2","address":"172.20.1.9","prefixlen":32,"scope":"global","label":"tun7"},'
+        '{"family":"inet","local":"172.20.240.1","prefixlen":30,"scope":"global","label":"tun7"}]'
+    )
+    links = parse_links(f'[{{"ifname":"tun7","flags":[],"mtu":1500,"addr_info":{infos}}}]')
+    assert links["tun7"].addresses == {"172.23.255.2 peer 172.20.1.9/32", "172.20.240.1/30"}
+
+
 def test_wireguard() -> None:
     devices = parse_wireguard(DUMP)
     peer = devices["wg-a"].peers["PEER"]

@@ -95,6 +95,17 @@ def test_address_changes() -> None:
     ]
 
 
+def test_addresses_without_a_network() -> None:
+    ours = "172.23.255.2 peer 172.20.1.9/32"
+    tunnel = replace(TUNNEL, addresses=("fe80::1/64", ours))
+    link = replace(LINK, addresses=frozenset({"fe80::1/64", "172.23.255.2 peer 172.20.1.10/32"}))
+    assert commands(tunnel, replace(GOOD, links={"wg-a": link})) == [
+        "ip address del 172.23.255.2 peer 172.20.1.10/32 dev wg-a",
+        "ip address add 172.23.255.2 peer 172.20.1.9/32 dev wg-a",
+    ]
+    assert commands(tunnel, replace(GOOD, links={"wg-a": replace(LINK, addresses=frozenset({"fe80::1/64", ours}))})) == []
+
+
 @pytest.mark.parametrize(
     ("observed", "expected"),
     [

@@ -219,7 +219,7 @@ def _tunnel(item: Any, where: str) -> Tunnel:
         raise ConfigError(f"{where}.name: {name!r} is no interface name (at most 15 characters)")
     where = f"{name}."
     try:
-        addresses = tuple(str(ipaddress.ip_interface(value)) for value in _get(item, "addresses", list, where))
+        addresses = tuple(_tunnel_address(value) for value in _get(item, "addresses", list, where))
     except ValueError as error:
         raise ConfigError(f"{where}addresses: {error}") from error
     return Tunnel(
@@ -229,6 +229,14 @@ def _tunnel(item: Any, where: str) -> Tunnel:
         addresses=addresses,
         peer=_peer(_get(item, "peer", dict, where), f"{where}peer."),
     )
+
+
+def _tunnel_address(value: Any) -> str:
+    """An address with its length in canonical form, or two with `peer` between them. Raises ValueError."""
+    ours, word, theirs = str(value).partition(" peer ")
+    if not word:
+        return str(ipaddress.ip_interface(value))
+    return f"{ipaddress.IPv4Address(ours)} peer {ipaddress.IPv4Interface(theirs)}"
 
 
 def _peer(item: dict[str, Any], where: str) -> Peer:

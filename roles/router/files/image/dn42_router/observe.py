@@ -88,9 +88,15 @@ def _link(item: dict[str, Any]) -> Link:
         kind=item.get("linkinfo", {}).get("info_kind", ""),
         mtu=item.get("mtu", 0),
         up="UP" in item.get("flags", ()),
-        addresses=frozenset(f"{info['local']}/{info['prefixlen']}" for info in infos),
-        duplicates=frozenset(f"{info['local']}/{info['prefixlen']}" for info in infos if info.get("dadfailed")),
+        addresses=frozenset(map(_address, infos)),
+        duplicates=frozenset(_address(info) for info in infos if info.get("dadfailed")),
     )
+
+
+def _address(info: dict[str, Any]) -> str:
+    """An address as `ip address add` takes it; the other end's is shown where the two have no network."""
+    other = f" peer {info['address']}" if "address" in info else ""
+    return f"{info['local']}{other}/{info['prefixlen']}"
 
 
 def parse_default_routes(text: str, family: str) -> tuple[DefaultRoute, ...]:

@@ -194,7 +194,7 @@ def plan_link(tunnel: Tunnel, link: Link) -> list[Action]:
     if link.mtu != tunnel.mtu:
         actions.append(Action(Verb.RUN, f"MTU {tunnel.mtu}", (*device, "mtu", str(tunnel.mtu))))
     for address in sorted(link.addresses - set(tunnel.addresses)):
-        actions.append(Action(Verb.RUN, f"delete address {address}", ("ip", "address", "del", address, "dev", tunnel.name)))
+        actions.append(Action(Verb.RUN, f"delete address {address}", ("ip", "address", "del", *address.split(), "dev", tunnel.name)))
     for address in tunnel.addresses:
         if address not in link.addresses:
             actions.append(_add_address(tunnel.name, address))
@@ -205,5 +205,6 @@ def plan_link(tunnel: Tunnel, link: Link) -> list[Action]:
 
 def _add_address(device: str, address: str) -> Action:
     """Add an address; for IPv6 without the wait for duplicates, which BIRD could not bind in."""
-    nodad = ("nodad",) if ipaddress.ip_interface(address).version == 6 else ()
-    return Action(Verb.RUN, f"add address {address}", ("ip", "address", "add", address, "dev", device, *nodad))
+    words = address.split()
+    nodad = ("nodad",) if ipaddress.ip_interface(words[0]).version == 6 else ()
+    return Action(Verb.RUN, f"add address {address}", ("ip", "address", "add", *words, "dev", device, *nodad))
