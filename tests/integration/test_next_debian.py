@@ -15,27 +15,19 @@ from support import changed_hosts, playbook
 
 NODE, ADDRESS = "sin1", "203.0.113.15"
 pytestmark = pytest.mark.full
-# What an earlier run on a lab that was kept has left.
-BARE = """
-command -v dockerd || exit 0
-cd /opt/dn42 && docker compose down
-systemctl stop docker.socket docker containerd
-DEBIAN_FRONTEND=noninteractive apt-get -qy purge docker.io docker-cli docker-compose containerd runc && apt-get -qy autoremove --purge
-rm -rf /opt/dn42 /etc/docker /etc/dn42/docker.json /var/lib/docker/*
-"""
 
 
 @pytest.fixture(scope="module")
 def inventory(lab: Lab) -> Iterator[InventoryCopy]:
     """The demo's inventory with the node as its third, and two nodes again afterwards."""
+    lab.lab("remove", NODE)  # what an earlier run on a lab that was kept has left
     lab.lab("add", NODE, timeout=900)
-    lab.run(NODE, "sh", "-c", BARE, timeout=300)
     found = InventoryCopy("next", lab.name)
     found.hosts({**found.addresses(), NODE: ADDRESS})
     try:
         yield found
     finally:
-        lab.run(NODE, "sh", "-c", "cd /opt/dn42 && docker compose down", check=False)
+        lab.lab("remove", NODE)
         playbook()
         found.remove()
 
