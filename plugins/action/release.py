@@ -86,7 +86,9 @@ class ActionModule(ActionBase):
             result["diff"] = self._diff(found, rendered, compose)
         if answer.get("failed") or not found or self._task.check_mode:
             return result
-        result.update(self._apply(declared, rendered, compose, result["changes"], task_vars))
+        applied = self._apply(declared, rendered, compose, result["changes"], task_vars)
+        # What was found before is not unsaid by what came of it.
+        result.update(applied, warnings=[*answer.get("warnings", []), *applied.get("warnings", [])])
         return result
 
     @staticmethod

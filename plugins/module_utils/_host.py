@@ -323,7 +323,10 @@ def _foreign_networks(host: Host, wanted: Wanted) -> list[tuple[str, str, str]]:
         bridges.add(network["bridge"])
         if network["ours"] or network["bridge"] == wanted.bridge:
             continue
-        way = f"Remove it (docker network rm {network['name']}) or recreate it with a subnet outside DN42"
+        if network["bridge"] == f"{wanted.bridge}-egress":
+            way = "Set dn42_docker_address_pools to pools outside DN42, then `docker rm -f dn42-rpki; docker network rm dn42-egress` on the node, and run again"
+        else:
+            way = f"Remove it (docker network rm {network['name']}) or recreate it with a subnet outside DN42"
         found += [(f"Docker network {network['name']}", subnet, way) for subnet in network["subnets"]]
     for entry in host["addresses"]:
         if entry["interface"] not in bridges:

@@ -167,6 +167,14 @@ def test_dn42_space_is_a_warning() -> None:
     assert _host.problems(host, WANTED) == []
 
 
+def test_the_fetchers_network_in_dn42_is_cured_by_other_pools() -> None:
+    host = copy.deepcopy(GOOD)
+    host["docker"]["networks"].append(network("dn42-egress", "172.22.0.0/16", "br-dn42-egress"))
+    (found,) = _host.warnings(host, WANTED)
+    assert "Docker network dn42-egress (172.22.0.0/16) lies in DN42's 172.20.0.0/14" in found
+    assert "dn42_docker_address_pools" in found
+
+
 def test_networks_that_docker_made_by_itself() -> None:
     """B13: `for i in $(seq 1 5); do docker network create t$i; done`, then a node with 172.20.77.0/26."""
     host = copy.deepcopy(GOOD)
