@@ -44,12 +44,10 @@ collection: .ansible/collections/ansible_collections/dn42/compose/galaxy.yml
 demo: setup ## Build the lab, deploy two nodes that peer with a foreign network, show the result
 	@DN42_LAB=$(DEMO_LAB) scripts/demo
 
+# While hosts are built and deployed to, and wait for each other, a processor is free for what needs none of them.
 test: setup ## Lint, unit tests, and everything on real hosts in the lab
 	@$(MAKE) lint
-	@$(MAKE) policy
-	@$(MAKE) unit
-	@$(MAKE) stores
-	@$(MAKE) molecule
+	@$(MAKE) --jobs=2 --output-sync=line molecule policy unit stores
 
 test-full: export DN42_TEST_ROUNDS := 10
 test-full: export SHORT :=

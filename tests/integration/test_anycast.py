@@ -72,6 +72,7 @@ def test_a_stopped_resolver_withdraws_its_prefix_and_returns_with_it(lab: Lab, i
     assert ages(lab) == before
 
 
+@pytest.mark.full
 def test_a_second_run_changes_nothing(lab: Lab, inventory: InventoryCopy) -> None:
     before = ages(lab)
     assert changed_hosts(inventory.run().stdout) == dict.fromkeys(NODES, 0)

@@ -187,6 +187,7 @@ def test_without_a_default_route_the_check_goes_off(host: Host, capsys: pytest.C
     show(capsys, answer["msg"])
 
 
+@pytest.mark.full
 def test_bridge_nf_leaves_the_check_on_and_is_taken_back(host: Host) -> None:
     """The other cure, when asked for: the check stays strict, and both come back as they were."""
     host.role("-e", "dn42_firewall_strategy=none")

@@ -14,6 +14,7 @@ from network_probe import Lab, wait_for
 from support import changed_hosts, playbook
 
 NODE, HOSTS = "hkg1", ("fra1", "hkg1", "peer1")
+pytestmark = pytest.mark.full
 # An address that the node reaches by its default route only; the router that advertises itself has it.
 BEYOND = "fdc0:ffee:9002::80"
 SYSCTL_FILE = "/etc/sysctl.d/90-dn42-accept-ra.conf"

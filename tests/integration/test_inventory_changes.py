@@ -99,6 +99,7 @@ def test_a_real_node_leaves_the_inventory_and_comes_back(lab: Lab, inventory: In
     assert {"fra1": life(lab, "fra1", "ibgp_hkg1"), "hkg1": life(lab, "hkg1", "ibgp_fra1")} == before
 
 
+@pytest.mark.full
 def test_a_renamed_node_keeps_its_block_when_told(lab: Lab, inventory: InventoryCopy) -> None:
     """A name is the holder: another one gets another block, and the run stops before that renumbers the node.
 

@@ -31,6 +31,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object
     return variables
 
 
+@pytest.mark.full
 def test_example_of_the_documentation_works(lab: Lab, example: dict[str, object], tmp_path: Path) -> None:
     """It answers in DN42 at its fixed address, the others keep their containers and addresses, and it leaves with its entry."""
     before = (lab.container_starts(NODE), lab.ages(NODE), lab.addresses(NODE, "dn42-dns"))

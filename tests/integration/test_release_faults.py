@@ -225,7 +225,7 @@ def back_to_the_demo(lab: Lab) -> Iterator[None]:
     playbook("site.yml", "--limit", NODE)
 
 
-SHORT = [(kill_controller, "starting"), (kill_process, "starting"), (cut_connection, "confirming")]
+SHORT = [(kill_process, "starting"), (cut_connection, "confirming")]
 CELLS = [
     pytest.param(fault, moment, id=f"{fault.__name__}-{moment}", marks=[] if (fault, moment) in SHORT else [pytest.mark.full])
     for fault in FAULTS
@@ -355,6 +355,7 @@ def test_a_second_controller_waits_and_then_stops_with_a_clear_message(lab: Lab)
     assert_whole(lab, limit, "new")
 
 
+@pytest.mark.full
 def test_two_controllers_at_once_mix_nothing(lab: Lab) -> None:
     """Both want another limit: the node gets one of them, whole, and both releases are in its history."""
     wait_for_node(lab, NODE)
@@ -401,6 +402,7 @@ def test_the_history_goes_back_and_the_next_run_goes_forward(lab: Lab) -> None:
     assert len(entries) <= 10
 
 
+@pytest.mark.full
 def test_a_run_that_removes_many_tunnels_is_refused_unless_told(lab: Lab, tmp_path: Path) -> None:
     """Three peers more, then none of them: refused in check mode and outside of it, with their names, and done when told."""
     peers = yaml.safe_load((CHECKOUT / "inventories/demo/host_vars" / f"{NODE}.yml").read_text())["dn42_peers"]

@@ -80,6 +80,7 @@ def refused(lab: Lab, inventory: InventoryCopy, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.full
 def test_a_node_moves_when_told(lab: Lab, inventory: InventoryCopy) -> None:
     """Without permission, or with a container of somebody else in the network, everything goes on as it was."""
     for node in NODES:

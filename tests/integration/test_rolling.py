@@ -83,6 +83,7 @@ def test_nobody_follows_while_another_node_is_worse(lab: Lab, inventory: Invento
         lab.birdc(SECOND, "enable", "peer_peer1")
 
 
+@pytest.mark.full
 def test_a_harmless_change_reaches_all_one_after_the_other(lab: Lab, inventory: InventoryCopy) -> None:
     """One node alone, then the rest; a third that is as declared is not looked at twice, and sessions keep their age."""
     before = {node: (lab.container_starts(node), lab.ages(node)) for node in NODES}

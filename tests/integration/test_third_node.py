@@ -80,8 +80,9 @@ def unreachable(lab: Lab, node: str, addresses: list[str]) -> list[str]:
     return [address for address in addresses if not lab.ping(node, "dn42-dns", address, count=1)]
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("inventory")
-@pytest.mark.parametrize("dead", [NODES[0], pytest.param(NODES[1], marks=pytest.mark.full)])
+@pytest.mark.parametrize("dead", NODES)
 def test_the_others_route_around_a_dead_node(lab: Lab, dead: str) -> None:
     """Whoever had the way through it takes another, the session of the survivors is not touched, and it returns with its plan."""
     glasses = {node: lab.addresses(node, "dn42-looking-glass") for node in EVERYBODY}

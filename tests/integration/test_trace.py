@@ -206,6 +206,7 @@ def test_other_ends_of_the_way_are_recognised(lab: Lab, to: str, fault: str, wor
     assert word in shown
 
 
+@pytest.mark.full
 def test_rule_of_a_legacy_table_is_named(lab: Lab) -> None:
     """Legacy ip6tables tell by NFLOG, and the sysctl that this needs is as before afterwards (see nothing_stays)."""
     rule = ["-s", BEHIND_PEER, "-j", "DROP"]
@@ -218,6 +219,7 @@ def test_rule_of_a_legacy_table_is_named(lab: Lab) -> None:
     assert f"rule:  -A PREROUTING -s {BEHIND_PEER}/128 -j DROP" in shown
 
 
+@pytest.mark.full
 def test_waits_for_the_users_own_packet_and_only_one_trace_runs(lab: Lab) -> None:
     """A second trace is refused; the packet of a peer, from outside, ends the first."""
     dns = lab.addresses(NODE, "dn42-dns")[0]

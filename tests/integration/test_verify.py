@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from network_probe import Lab, wait_for
 from support import NODES, SESSION_WAIT, changed_hosts, playbook, wait_for_node
 
@@ -77,6 +78,7 @@ def test_drift_is_named_and_repaired_and_nothing_else(lab: Lab, tmp_path: Path) 
     assert (code, report["ok"]) == (0, True), output[-3000:]
 
 
+@pytest.mark.full
 def test_what_is_down_is_told_from_drift(lab: Lab, tmp_path: Path) -> None:
     """A session that an operator disabled: as declared, and not working. Foreign peers may be left out."""
     lab.birdc("hkg1", "disable", "peer_peer1")
