@@ -31,12 +31,13 @@ import stat
 import tarfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.dn42.compose.plugins.module_utils import _release_history as history
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
 from ansible_collections.dn42.compose.plugins.module_utils._release_files import file_hashes, point_link, read_text, sha256, write_atomically
 
+HASH_LABEL = "com.docker.compose.config-hash"
 LOCK_WAIT = 60.0  # seconds that a second controller waits for the first one's release
 ROUTER = "router"  # the service role whose tunnels are protected, and that is asked for its sessions
 RESOLVER = "dns"  # the service role that answers names
@@ -146,6 +147,7 @@ class Node:
         self.services = [Service(role, service, self.directory) for role, service in sorted(declared["services"].items())]
         self.run = run
         self.docker = docker
+        self.composed = False  # whether compose.yaml is another one than its containers and networks were made from, as far as we know
         self.seen: Dict[str, Dict[str, Any]] = {}  # the containers as changes() found them
 
     # What is there
@@ -341,6 +343,8 @@ class Node:
                 code, out, err = self.run(command)
                 if code != 0:
                     raise ReleaseError(f"{service.role}: the configuration was refused by `{' '.join(argv)}`; the node goes on as before:\n{(out + err).strip()}")
+        if sha256(self.directory / "compose.yaml") == self.compose_hash:
+            return  # it is in use
         candidate = incoming / "compose.yaml"
         command = [str(self.docker), "compose", "--project-directory", str(self.directory), "--file", str(candidate), "config", "--quiet"]
         code, out, err = self.run(command)
@@ -383,6 +387,7 @@ class Node:
                 done.append(f"{service.role} switched to {service.release}")
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             write_atomically(self.directory / "compose.yaml", (incoming / "compose.yaml").read_bytes(), 0o644)
+            self.composed = True
             done.append("compose.yaml written")
         return done
 
@@ -417,7 +422,10 @@ class Node:
         One service after the other, each healthy before the next; the router comes last.
         """
         before = self.containers()
-        recreated = self._to_recreate(before)
+        hashes = self._definition_hashes()
+        if not self.composed and self._as_defined(before, hashes):
+            return []
+        recreated = self._to_recreate(before, hashes)
         done: List[str] = []
         for service in sorted(recreated, key=lambda service: (service.role == ROUTER, service.role)):
             done += self._announce_end(service)
@@ -441,17 +449,28 @@ class Node:
     def _up_options() -> List[str]:
         return ["--detach", "--no-build", "--pull", "never"]
 
-    def _to_recreate(self, containers: Dict[str, Dict[str, Any]]) -> List[Service]:
-        """Services whose running container Compose is about to replace: their definition has another hash than at their start."""
+    def _definition_hashes(self) -> Dict[str, str]:
+        """{service: hash of its definition}, as Compose writes them on containers; empty when it does not tell."""
         code, out, _err = self.run([*self._compose(), "config", "--hash", "*"])
         fields = [line.split() for line in out.splitlines()] if code == 0 else []
-        hashes = {words[0]: words[1] for words in fields if len(words) == 2}
+        return {words[0]: words[1] for words in fields if len(words) == 2}
+
+    def _as_defined(self, containers: Dict[str, Dict[str, Any]], hashes: Mapping[str, str]) -> bool:
+        """Whether every service runs by its present definition, and no other service of the project is left: then Compose has nothing to do."""
+        running = [containers.get(service.container) for service in self.services]
+        if not all(container and container["State"]["Running"] for container in running):
+            return False
+        labels = {service.name: (container["Config"].get("Labels") or {}).get(HASH_LABEL) for service, container in zip(self.services, running) if container}
+        return labels == dict(hashes) and not self.orphans()
+
+    def _to_recreate(self, containers: Dict[str, Dict[str, Any]], hashes: Mapping[str, str]) -> List[Service]:
+        """Services whose running container Compose is about to replace: their definition has another hash than at their start."""
         found = []
         for service in self.services:
             container = containers.get(service.container)
             if not container or not container["State"]["Running"] or service.name not in hashes:
                 continue
-            if (container["Config"].get("Labels") or {}).get("com.docker.compose.config-hash") != hashes[service.name]:
+            if (container["Config"].get("Labels") or {}).get(HASH_LABEL) != hashes[service.name]:
                 found.append(service)
         return found
 

@@ -176,6 +176,7 @@ class Cycle:
         self.transaction.phase("undoing")
         self.transaction.restore_files()
         node = Node(record["previous"], self.run, self.docker)
+        node.composed = True  # how far the release had come is not asked
         self._require_docker()
         try:
             if record["renumbered"]:

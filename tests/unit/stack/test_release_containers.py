@@ -98,6 +98,27 @@ def test_a_new_service_that_is_not_well_ends_the_release_before_the_router_is_to
     assert docker.said == ["compose up rpki"]
 
 
+def test_compose_is_not_troubled_where_everything_runs_as_defined() -> None:
+    docker = Docker({"router": "a", "dns": "a"})
+    assert node(docker)._up() == []
+    assert not [words for words in docker.said if "up" in words.split()]
+
+
+@pytest.mark.parametrize("why", ["another compose.yaml", "a service less", "a container that stopped"])
+def test_compose_has_to_look_where_something_may_differ(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Docker({"router": "a", "dns": "a"})
+    one = node(docker)
+    if why == "another compose.yaml":
+        one.composed = True
+    elif why == "a service less":
+        monkeypatch.setattr(one, "orphans", lambda: ["mail"])
+    else:
+        container = docker.container
+        monkeypatch.setattr(docker, "container", lambda name: {**container(name), "State": {"Running": name != "dns"}})
+    one._up()
+    assert docker.said[-1] == "compose up"
+
+
 def test_containers_are_replaced_one_by_one_the_router_last_and_told_before() -> None:
     docker = Docker({"router": "b", "dns": "b"})
     done = node(docker)._up()
