@@ -243,7 +243,7 @@ class Node:
         if sha256(self.directory / "compose.yaml") != self.compose_hash:
             found.append({"what": "compose.yaml", "file": "compose.yaml", "before": read_text(self.directory / "compose.yaml")})
         elif any(container["State"]["Running"] for container in containers.values()):
-            outdated = [service.role for service in self._to_recreate(containers)]
+            outdated = [service.role for service in self._to_recreate(containers, self._definition_hashes())]
         for service in self.services:
             found += self._service_changes(service, containers.get(service.container), service.role in outdated)
         found += [{"what": f"service {name} leaves"} for name in self.orphans()]
