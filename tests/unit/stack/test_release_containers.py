@@ -78,9 +78,12 @@ def test_a_new_service_runs_before_the_router_is_told_to_count_on_it() -> None:
     assert newer._start_newcomers() == []
 
 
-def test_on_a_node_that_does_not_route_nothing_comes_first() -> None:
+@pytest.mark.parametrize("router", ["absent", "stopped"])
+def test_on_a_node_that_does_not_route_nothing_comes_first(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = Docker({"router": "a", "dns": "a"})
-    docker.ids = {}
+    docker.ids = {"router": 1} if router == "stopped" else {}
+    container = docker.container
+    monkeypatch.setattr(docker, "container", lambda name: {**container(name), "State": {"Running": False}})
     assert node(docker)._start_newcomers() == []
     assert docker.said == []
 
