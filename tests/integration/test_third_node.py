@@ -31,6 +31,7 @@ def inventory(lab: Lab) -> Iterator[Path]:
     folder = CHECKOUT / "inventories" / "demo-third-node"
     shutil.copytree(CHECKOUT / "inventories" / "demo", folder, dirs_exist_ok=True)
     (folder / "third.yml").write_text(f"---\ndn42_nodes:\n  hosts:\n    {HOST}:\n      ansible_host: {ADDRESS}\n")
+    lab.lab("remove", HOST)  # other tests leave theirs with Docker on it
     lab.lab("add", HOST)
     yield folder
     # Back to two nodes, for whatever is tested after this.
