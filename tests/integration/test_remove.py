@@ -73,10 +73,10 @@ def inventory(lab: Lab) -> Iterator[InventoryCopy]:
     found = InventoryCopy("remove", lab.name)
     found.hosts({**found.addresses(), HOST: ADDRESS})
     found.set(HOST, dn42_docker_daemon_options={"live-restore": True}, dn42_firewall_host_access=True, dn42_firewall_strategy="bridge_nf")
+    lab.lab("remove", HOST)  # other tests leave theirs with Docker on it
     lab.lab("add", HOST)
     yield found
-    lab.run(HOST, "sh", "-c", "cd /opt/dn42 2>/dev/null && docker compose down", check=False)
-    lab.run(HOST, "sh", "-c", "docker rm -f mine", check=False)
+    lab.lab("remove", HOST)
     playbook()
     found.remove()
 
