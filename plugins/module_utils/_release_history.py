@@ -6,7 +6,7 @@
 
     history/<number>-<id>/release.json      who, when, what, and the release as the controller declared it: paths and hashes
     history/<number>-<id>/compose.yaml      what Docker Compose ran
-    history/undone.json                     a release that was undone and nobody was there to be told
+    history/undone.json                     a release that was undone, until another one is confirmed
 
 Configuration stays in services/<role>/releases as long as an entry refers to it. No secret is here, only hashes of them, and
 the directory is root's alone all the same. Runs on nodes: Python 3.9, standard library only.
@@ -150,14 +150,14 @@ class History:
             write_atomically(self.path / "undone.json", json.dumps(content).encode(), 0o600)
 
     def undone(self) -> Optional[Dict[str, Any]]:
-        """{when, who, report} of a release that was undone, None if there was none or its operator was told."""
+        """{when, who, report} of a release that was undone since the last one was confirmed, None if there was none."""
         try:
             return dict(json.loads((self.path / "undone.json").read_text()))
         except (OSError, ValueError):
             return None
 
     def forget_undone(self) -> None:
-        """The operator was told, or another release was confirmed."""
+        """Another release was confirmed."""
         with contextlib.suppress(FileNotFoundError):
             (self.path / "undone.json").unlink()
 

@@ -152,9 +152,8 @@ def ask(directory: Path, asked: Mapping[str, Any], archive: Optional[str], secon
         code, out, err = run([*command, sys.executable, "-I", str(pyz), "run", str(request.path)])
         if code != 0:
             raise _release.ReleaseError(f"systemd did not start the release; the node goes on as before:\n{(out + err).strip()}")
-        result = _wait(request, name, run)
-        _release_history.History(directory).forget_undone()  # whoever waited is told
-        return result
+        # What it says of an undone release is told again by the next run: a module outlives the controller that would have heard it.
+        return _wait(request, name, run)
     finally:
         request.remove()
 

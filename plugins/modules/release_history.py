@@ -45,7 +45,7 @@ releases:
   elements: dict
   sample: [{id: 0123456789ab, when: "2026-01-02T03:04:05Z", who: alice@laptop, what: [router/bird.conf]}]
 undone:
-  description: A release that was undone and whose operator could not be told, V(null) for none.
+  description: A release that was undone since the last one was confirmed, V(null) for none.
   returned: always
   type: dict
 table:
