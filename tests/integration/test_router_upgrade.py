@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from network_probe import Lab, wait_for
 from support import changed_hosts, playbook, wait_for_node
 
@@ -54,6 +55,7 @@ def test_a_new_image_of_the_router_withdraws_nothing(lab: Lab) -> None:
         wait_for_node(lab, NODE)
 
 
+@pytest.mark.full
 def test_a_container_made_from_another_definition_is_made_anew(lab: Lab) -> None:
     """A run that was killed between writing compose.yaml and `docker compose up` is completed by the next one."""
     compose = "/opt/dn42/compose.yaml"
