@@ -18,10 +18,7 @@ SECONDS = 10.0
 
 def awaited() -> list[str]:
     """Families whose ROAs are published and not yet where BIRD includes them; none where bird.conf does not ask for them."""
-    try:
-        if f"{roa.INCLUDED}/".encode() not in roa.BIRD_CONF.read_bytes():
-            return []
-    except OSError:
+    if not roa.judged_by_files():
         return []
     return [family for family, name in roa.FILES.items() if (roa.PUBLISHED / name).exists() and not (roa.INCLUDED / name).exists()]
 

@@ -58,6 +58,11 @@ def count(content: bytes) -> int:
     return found
 
 
+def judged_by_files() -> bool:
+    """Whether the bird.conf in place includes our copies."""
+    return f"{INCLUDED}/".encode() in _read(BIRD_CONF)
+
+
 class RoaFiles:
     """The files that BIRD includes, and whether it knows them."""
 
@@ -81,7 +86,7 @@ class RoaFiles:
         if untold:
             return
         if self._changed(BIRD_CONF):
-            self._used = f"{INCLUDED}/".encode() in _read(BIRD_CONF)
+            self._used = judged_by_files()
         if not self._used:
             return
         problems = [f"{NAMES[family]}: {fault}" for family, fault in self._faults.items()]
