@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.dn42.compose.plugins.module_utils import _host
-from ansible_collections.dn42.compose.plugins.module_utils._action import plain
+from ansible_collections.dn42.compose.plugins.module_utils._action import plain, together, with_others
 
 
 class ActionModule(ActionBase):
@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         known = args.pop("known", None)
         if known is None:
-            result.update(self._execute_module(module_args=args, task_vars=task_vars))
+            result.update(self._read(args, task_vars or {}))
             return result
         try:
             judged = _host.judge(plain(known), plain(args.get("wanted") or {}))
@@ -31,3 +31,12 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"wanted: {error}") from error
         result.update(changed=False, host=known, warnings=judged["notices"], **judged)
         return result
+
+    def _read(self, args: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        also = plain(args.pop("also", None) or {})
+        others = together(self, {"host_facts": plain(args), **also}, task_vars, check_mode=also)
+        found = others.pop("host_facts")
+        if found.get("problems"):
+            # A host that cannot be a node: what else was asked of it adds to the list.
+            found["problems"] += [str(others.pop(name).get("msg")) for name in sorted(others) if others[name].get("failed")]
+        return with_others(found, others) if also else found

@@ -27,11 +27,15 @@ except ImportError:
 from ansible_collections.dn42.compose.plugins.module_utils import _compose
 from ansible_collections.dn42.compose.plugins.module_utils import _release_network as docker_network
 from ansible_collections.dn42.compose.plugins.module_utils import _service_role as service_role
-from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, operator, plain, send_bytes
+from ansible_collections.dn42.compose.plugins.module_utils._action import load_service_roles, operator, plain, together, with_others
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _identity(declared: Mapping[str, Any]) -> str:
+    return _sha256(json.dumps(declared, sort_keys=True).encode())
 
 
 def _shut_down(model: Mapping[str, Any]) -> List[str]:
@@ -57,8 +61,6 @@ class Rendered(NamedTuple):
 class ActionModule(ActionBase):
     """Render the node's configuration, compare it with the node's, and apply what differs."""
 
-    TRANSFERS_FILES = True
-
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Answer with `changes`, `done` and, if asked for, `diff`."""
         result = super().run(tmp, task_vars)
@@ -69,7 +71,7 @@ class ActionModule(ActionBase):
             if self._network_is_known(args.get("known") or {}, declared):
                 result.update(changed=False, changes=[])
                 return result
-            result.update(self._node({"operation": "inspect_network", "declared": declared}, task_vars))
+            result.update(together(self, {"release": {"operation": "inspect_network", "declared": declared}}, task_vars)["release"])
             result["changes"] = [change["what"] for change in result.pop("found", [])]
             return result
         rendered = [self._render(role, args["model"], task_vars) for role in load_service_roles(args["services"], task_vars)]
@@ -78,9 +80,11 @@ class ActionModule(ActionBase):
         except _compose.ComposeError as error:
             raise AnsibleActionFail(str(error)) from error
         declared = self._declared(rendered, compose, args)
-        answer = self._node({"operation": "inspect", "declared": declared}, task_vars)
+        answer = self._inspect(declared, args, task_vars)
         result.update(answer)
         found = result.pop("found", [])
+        if found:
+            result["inspected"] = {"declared": _identity(declared), "found": found}
         result["changes"] = [change["what"] for change in found]
         if self._task.diff:
             result["diff"] = self._diff(found, rendered, compose)
@@ -101,20 +105,22 @@ class ActionModule(ActionBase):
         live = docker_network.live_settings(known["network"], declared["network"]["driver_opts"])
         return not docker_network.differences(live, docker_network.declared_settings(declared["network"], declared["project"]))
 
-    def _node(self, args: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
-        return self._execute_module(module_name="dn42.compose.release", module_args=args, task_vars=task_vars)
+    def _inspect(self, declared: Dict[str, Any], args: Mapping[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        """Ask the node what it has, unless an earlier task of the run has asked about the very same."""
+        inspected = args.get("inspected") or {}
+        if inspected.get("declared") == _identity(declared):
+            return {"changed": True, "found": inspected["found"]}
+        also = args.get("also") or {}
+        others = together(self, {"release": {"operation": "inspect", "declared": declared}, **also}, task_vars, check_mode=also)
+        return with_others(others.pop("release"), others) if also else others["release"]
 
     def _apply(self, declared: Dict[str, Any], rendered: List[Rendered], compose: bytes, what: List[str], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         entries: List[Tuple[str, bytes, int]] = [("compose.yaml", compose, 0o644)]
         for part in rendered:
             entries += [(f"services/{part.role.name}/{name}", content, 0o644) for name, content in part.files.items()]
             entries += [(f"secrets/{part.role.name}/{name}", content, 0o400) for name, content in part.secrets.items()]
-        try:
-            archive = send_bytes(self, service_role.archive(entries), "release.tar.gz")
-            request = {"operation": "apply", "declared": declared, "archive": archive, "who": operator(), "what": what}
-            return self._node(request, task_vars)
-        finally:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
+        request = {"operation": "apply", "declared": declared, "who": operator(), "what": what}
+        return together(self, {"release": request}, task_vars, archive=service_role.archive(entries))["release"]
 
     # Rendering
 

@@ -16,8 +16,6 @@ from ansible_collections.dn42.compose.plugins.module_utils._action import load_s
 class ActionModule(ActionBase):
     """Compute the images' tags on the controller, ask the node once, send only what is missing."""
 
-    TRANSFERS_FILES = True
-
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Answer with `images`: {role: tag}, and what was loaded or built."""
         result = super().run(tmp, task_vars)

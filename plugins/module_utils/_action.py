@@ -9,6 +9,7 @@ This module util is PRIVATE to the collection. It can have breaking changes at a
 
 from __future__ import annotations
 
+import base64
 import getpass
 import os
 import socket
@@ -62,6 +63,34 @@ def send_bytes(action: ActionBase, content: bytes, name: str) -> str:
         local.flush()
         action._transfer_file(local.name, remote)
     return remote
+
+
+def together(
+    action: ActionBase, parts: Mapping[str, Mapping[str, Any]], task_vars: Dict[str, Any], check_mode: Iterable[str] = (), archive: bytes = b""
+) -> Dict[str, Dict[str, Any]]:
+    """Run modules of ours on the node in one exchange: {module: its result}, with `failed` where it failed.
+
+    parts: {module: options}, of those that the module `together` knows; check_mode: the modules that change nothing in any run;
+    archive: what `release` brings, secrets included, which goes with the module over the connection and into no file on the way. The same packed module serves all exchanges of a run, so a single part is sent this way too.
+    """
+    request: Dict[str, Any] = {"modules": {name: dict(options) for name, options in parts.items()}, "check_mode": sorted(check_mode)}
+    if archive:
+        request["archive"] = base64.b64encode(archive).decode()
+    answer = action._execute_module(module_name="dn42.compose.together", module_args=request, task_vars=task_vars)
+    # An exchange that failed is a failure of everything in it.
+    return answer["answers"] if "answers" in answer else {name: dict(answer) for name in parts}
+
+
+def with_others(result: Dict[str, Any], others: Mapping[str, Dict[str, Any]]) -> Dict[str, Any]:
+    """A module's result with those of the modules that were asked beside it, as `also`. What failed beside it fails it, and says why."""
+    warnings = [*result.get("warnings", []), *[text for other in others.values() for text in other.get("warnings", [])]]
+    failures = [str(other.get("msg")) for other in others.values() if other.get("failed")]
+    joined = {**result, "also": {name: {**other, "warnings": []} for name, other in others.items()}}
+    if warnings:
+        joined["warnings"] = warnings
+    if failures:
+        joined.update(failed=True, msg="\n".join([str(result["msg"]), *failures] if result.get("failed") else failures))
+    return joined
 
 
 def node_variables(task_vars: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:

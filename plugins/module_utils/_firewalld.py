@@ -9,6 +9,7 @@ Nothing here writes a file; the one class that asks the running firewalld is giv
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import xml.etree.ElementTree as ElementTree
@@ -349,8 +350,9 @@ def udp_port_set(ports: list[int]) -> frozenset[str]:
 
 
 def parse_ports(text: str) -> frozenset[str]:
-    """Return the ports of the output of ``firewall-cmd --list-ports``."""
-    return frozenset(text.split())
+    """Return the ports in the settings of a policy as ``busctl --json=short`` prints them."""
+    (settings,) = json.loads(text)["data"]
+    return frozenset("/".join(port) for port in settings.get("ports", {}).get("data", []))
 
 
 def single_ports(ports: frozenset[str]) -> frozenset[str]:
@@ -476,3 +478,13 @@ class Firewalld:
             return frozenset(self._ask("call", self.NAME, self.PATH, f"{self.NAME}.zone", "getInterfaces", "s", zone))
         except FirewalldError:
             return frozenset()
+
+    def policy_ports(self, policy: str) -> frozenset[str] | None:
+        """Return the ports that a policy opens now, None when there is no such policy. Raises FirewalldError."""
+        code, out, err = self._run(["busctl", "--system", "--json=short", "call", self.NAME, self.PATH, f"{self.NAME}.policy", "getPolicySettings", "s", policy])
+        if code == 0:
+            return parse_ports(out)
+        # A firewalld before 0.9 has no policies at all.
+        if any(sign in err + out for sign in ("INVALID_POLICY", "Unknown method", "Unknown interface", "UnknownMethod", "UnknownInterface")):
+            return None
+        raise FirewalldError(f"busctl call getPolicySettings {policy}: {err.strip() or out.strip()}")

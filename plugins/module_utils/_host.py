@@ -196,6 +196,11 @@ def node_network(answer: list[dict[str, Any]]) -> dict[str, Any] | None:
     return next(({key: item.get(key) for key in settings} for item in answer if item["Name"] == OUR_NETWORK), None)
 
 
+def runs(containers: Iterable[Mapping[str, Any]], name: str) -> bool:
+    """Whether a container runs, and is not paused, by Docker's list of those that do."""
+    return any(f"/{name}" in container.get("Names", []) and container.get("State") == "running" for container in containers)
+
+
 def node_images(answer: list[dict[str, Any]]) -> list[str]:
     """Return the tags of the node's own images out of what Docker's API says of all images, sorted."""
     return sorted(tag for item in answer for tag in item.get("RepoTags") or [] if tag.startswith(OUR_IMAGES))

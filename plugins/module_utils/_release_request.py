@@ -39,8 +39,8 @@ class Request:
         self._lock: Optional[int] = None
 
     @classmethod
-    def create(cls, directory: Path, asked: Mapping[str, Any], archive: Optional[str]) -> Request:
-        """A new request, held. The archive is moved into it. Raises OSError; then nothing is left of it."""
+    def create(cls, directory: Path, asked: Mapping[str, Any], archive: Optional[bytes]) -> Request:
+        """A new request, held, with the release's archive. Raises OSError; then nothing is left of it."""
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         request = cls(Path(tempfile.mkdtemp(prefix=PREFIX, dir=directory)))
         try:
@@ -48,7 +48,7 @@ class Request:
             request.hold()
             write_atomically(request.path / "request.json", json.dumps(asked).encode(), 0o600)
             if archive:
-                shutil.move(archive, request.archive)
+                write_atomically(request.archive, archive, 0o600)
             return request
         except BaseException:
             request.remove()

@@ -120,16 +120,16 @@ def seconds(declared: Mapping[str, Any]) -> int:
     return int(_release.LOCK_WAIT) + 3 * int(declared["wait"]) + 2 * int(declared["confirm"]["seconds"])
 
 
-def leave(module: Any, result: Dict[str, Any]) -> None:
-    """End a module (AnsibleModule) with what the release program answered."""
+def told(module: Any, result: Dict[str, Any]) -> Dict[str, Any]:
+    """What the release program answered as the result of a module (AnsibleModule), which it fails where the release failed."""
     for warning in result.pop("warnings", []):
         module.warn(warning)
     if result.pop("failed"):
         module.fail_json(**result)
-    module.exit_json(changed=True, **result)
+    return {"changed": True, **result}
 
 
-def ask(directory: Path, asked: Mapping[str, Any], archive: Optional[str], seconds: int, run: Runner) -> Dict[str, Any]:
+def ask(directory: Path, asked: Mapping[str, Any], archive: Optional[bytes], seconds: int, run: Runner) -> Dict[str, Any]:
     """Have the node's release program do something and wait for its result. seconds: the waits that the request declares.
 
     Raises ReleaseError, OSError; then nothing was begun.

@@ -386,23 +386,28 @@ def run(params: Dict[str, Any], check_mode: bool) -> Result:
     return Result(values, [str(warning) for warning in rules.warnings])
 
 
+def answer(params: Dict[str, Any], check_mode: bool) -> Result:
+    """The whole call with its failures told as a module tells them: `failed` and `msg` among the values."""
+    if text.MISSING_NETADDR:
+        return Result({"failed": True, "msg": text.netaddr_missing_message()}, [])
+    try:
+        return run(params, check_mode)
+    except Refused as refusal:
+        told = "\n".join(f"- {fault}" for fault in refusal.faults)
+        faults = [fault.as_dict() for fault in refusal.faults]
+        return Result({"failed": True, "msg": f"The address plan cannot be made, nothing was changed:\n{told}", "faults": faults}, [])
+    except StoreError as error:
+        return Result({"failed": True, "msg": str(error)}, [])
+    except OSError as error:
+        return Result({"failed": True, "msg": f"The plan cannot be read or written: {error}"}, [])
+
+
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    if text.MISSING_NETADDR:
-        module.fail_json(msg=text.netaddr_missing_message())
-    try:
-        result = run(module.params, module.check_mode)
-    except Refused as refusal:
-        told = "\n".join(f"- {fault}" for fault in refusal.faults)
-        module.fail_json(
-            msg=f"The address plan cannot be made, nothing was changed:\n{told}",
-            faults=[fault.as_dict() for fault in refusal.faults],
-        )
-    except StoreError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"The plan cannot be read or written: {error}")
+    result = answer(module.params, module.check_mode)
+    if result.values.get("failed"):
+        module.fail_json(**result.values)
     for warning in result.warnings:
         module.warn(warning)
     module.exit_json(**result.values)

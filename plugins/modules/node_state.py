@@ -37,6 +37,16 @@ options:
   guard:
     description: The file with the guard's rules. Its table is compared with the one that is loaded.
     type: path
+  guard_rules:
+    description:
+      - Declared content of the file O(guard), by the IPv6 check of firewalld that the guard makes in its place; the empty name is for none.
+      - Empty when the file is among O(files), or not compared.
+    type: dict
+    default: {}
+  guard_check:
+    description: The name in O(guard_rules) that counts. In one exchange with M(dn42.compose.firewalld_settings) it is what that found.
+    type: str
+    default: ""
   units:
     description: Units that have to be active, and enabled unless another one brings them.
     type: list
@@ -117,95 +127,14 @@ units:
   type: dict
 """
 
-import os
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils import _guard, _systemd
-from ansible_collections.dn42.compose.plugins.module_utils import _node_health as health
-
-
-def differing(files: dict[str, str]) -> list[str]:
-    """The paths whose content is not the declared one."""
-    found = []
-    for path, content in sorted(files.items()):
-        try:
-            same = Path(path).read_text(encoding="utf-8") == content
-        except (OSError, UnicodeDecodeError):
-            same = False
-        found += [] if same else [path]
-    return found
-
-
-def guard_state(module: AnsibleModule, rules: str) -> str:
-    """Compare the loaded table with what the rules make of it."""
-    listing = _guard.listing()
-    # A bare host may have no nft.
-    code, running, _err = module.run_command(listing) if module.get_bin_path("nft") else (127, "", "")
-    if code != 0:
-        return "missing"
-    # Without the file nothing can be compared; that it is missing is told with the files.
-    if not os.path.exists(rules):
-        return "same"
-    code, wanted, _err = module.run_command(_guard.listing_of(rules, listing))
-    return "same" if code == 0 and wanted == running else "differs"
-
-
-def unit_states(module: AnsibleModule, units: list[str]) -> dict[str, str]:
-    """{unit: what it is} of those that are not active and enabled."""
-    found = {}
-    states = _systemd.units(module.run_command, ["ActiveState", "UnitFileState"], *units) if units else {}
-    for unit in units:
-        state = states.get(unit, {})
-        if state.get("ActiveState") != "active" or state.get("UnitFileState") not in ("enabled", "static"):
-            found[unit] = f"{state.get('ActiveState') or 'unknown'}, {state.get('UnitFileState') or 'not there'}"
-    return found
-
-
-def refuse_worse(module: AnsibleModule, reading: health.Reading) -> None:
-    """Fail where the node is worse than in the earlier reading."""
-    params = module.params
-    tolerances = {name: params[name] for name in ("lost_sessions", "lost_routes")}
-    found = health.worse(health.only(params["before"], params["sessions"], params["tunnels"]), reading, tolerances)
-    if found:
-        cause = f" since {', '.join(params['changed'])} changed" if params["changed"] else ""
-        module.fail_json(msg="\n".join([f"{params['name']} is worse than before{cause}; no further node is changed:", *found]), worse=found)
+from ansible_collections.dn42.compose.plugins.module_utils._modules import node_state
 
 
 def main() -> None:
-    """Read the node."""
-    names = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "containers": names,
-            "resolver": {"type": "dict", "default": {}},
-            "files": {"type": "dict", "default": {}},
-            "guard": {"type": "path"},
-            "units": names,
-            "absent": names,
-            "before": {"type": "dict"},
-            "name": {"type": "str", "default": "the node"},
-            "changed": names,
-            "lost_sessions": {"type": "int", "default": 0},
-            "lost_routes": {"type": "float", "default": 50},
-            "sessions": names,
-            "tunnels": names,
-        },
-        supports_check_mode=True,
-    )
-    params = module.params
-
-    def run(argv: list[str]) -> tuple[int, str, str]:
-        return module.run_command(list(argv), environ_update={"LC_ALL": "C.UTF-8"})
-
-    reading = health.read(run, module.get_bin_path("docker"), params["containers"], params["resolver"])
-    if params["before"]:
-        refuse_worse(module, reading)
-    files = differing(params["files"]) + [path for path in params["absent"] if os.path.lexists(path)]
-    result = {"reading": reading, "resolver": params["resolver"], "files": files, "units": unit_states(module, params["units"])}
-    if params["guard"]:
-        result["guard"] = guard_state(module, params["guard"])
-    module.exit_json(changed=False, **result)
+    """Run the module."""
+    module = AnsibleModule(argument_spec=node_state.ARGUMENT_SPEC, supports_check_mode=True)
+    module.exit_json(**node_state.run(module))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,16 @@ options:
       What M(dn42.compose.host_facts) found of the node (C(host.stack)). With O(network_only), a network that is as declared then needs no
       question to the node.
     type: dict
+  also:
+    description: >-
+      Modules that run on the node in the same exchange, in check mode: their options by name, as the option C(modules) of
+      M(dn42.compose.together) takes them.
+    type: dict
+  inspected:
+    description: >-
+      What an earlier task of the same run returned as RV(inspected), where nothing but this release changes what it found. The node is not
+      asked again when what is declared is the same.
+    type: dict
   operation:
     description: Set by the action plugin.
     type: str
@@ -93,8 +103,8 @@ options:
     description: Set by the action plugin, what the node should have.
     type: dict
   archive:
-    description: Set by the action plugin, path on the node of the archive to apply.
-    type: path
+    description: Set by the action plugin, the archive to apply in Base64.
+    type: str
   who:
     description: Set by the action plugin, who releases from where, for the node's history.
     type: str
@@ -124,6 +134,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+also:
+  description: The results of the modules that were asked for with O(also), by name.
+  returned: when asked for
+  type: dict
+inspected:
+  description: What was compared and what was found, for a later task's O(inspected).
+  returned: when something differs
+  type: dict
 changes:
   description: What differed from the declared release, in words.
   returned: always
@@ -152,80 +170,14 @@ report:
   elements: str
 """
 
-from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
-from ansible_collections.dn42.compose.plugins.module_utils._release_history import History
-from ansible_collections.dn42.compose.plugins.module_utils._release_transaction import Transaction
-from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, leave, missing_parts, seconds
-
-
-def inspect(node: Node) -> Tuple[List[Dict[str, Any]], List[str]]:
-    """What a release would change, and what the operator should know of the node. Raises ReleaseError for what it may not do."""
-    found = node.changes()
-    if Transaction(node.directory).open:
-        found.append({"what": "an unconfirmed release is undone first"})
-    found += [{"what": what} for what in missing_parts(node.directory)]
-    if found:
-        node.refuse_removal()
-    warnings = node.remarks()
-    undone = History(node.directory).undone()
-    if undone:
-        warnings.append("\n  ".join([f"The last release to this node was undone ({undone['when']}, by {undone['who']}):", *undone["report"]]))
-    return found, warnings
+from ansible_collections.dn42.compose.plugins.module_utils._modules import release
 
 
 def main() -> None:
-    """Inspect the node, or apply the release that was sent."""
-    module = AnsibleModule(
-        argument_spec={
-            "services": {"type": "list", "elements": "str"},
-            "model": {"type": "dict"},
-            "images": {"type": "dict"},
-            "directory": {"type": "path"},
-            "project": {"type": "str"},
-            "bridge": {"type": "str"},
-            "wait": {"type": "int", "default": 120},
-            "renumber": {"type": "bool", "default": False},
-            "confirm_seconds": {"type": "int", "default": 180},
-            "lost_sessions": {"type": "int", "default": 0},
-            "lost_routes": {"type": "int", "default": 50},
-            "removal_limit": {"type": "int", "default": 50},
-            "allow_removal": {"type": "bool", "default": False},
-            "network_only": {"type": "bool", "default": False},
-            "known": {"type": "dict"},
-            "operation": {"type": "str", "choices": ["inspect", "inspect_network", "apply"]},
-            "declared": {"type": "dict"},
-            "archive": {"type": "path"},
-            "who": {"type": "str"},
-            "what": {"type": "list", "elements": "str"},
-        },
-        supports_check_mode=True,
-    )
-
-    def run(command: Sequence[str]) -> Tuple[int, str, str]:
-        code, out, err = module.run_command(list(command))
-        return code, out, err
-
-    params = module.params
-    declared: Dict[str, Any] = params["declared"]
-    node = Node(declared, run, module.get_bin_path("docker"))
-    try:
-        if params["operation"] == "inspect":
-            found, warnings = inspect(node)
-            for warning in warnings:
-                module.warn(warning)
-            module.exit_json(changed=bool(found), found=found)
-        if params["operation"] == "inspect_network":
-            change = node.network_change()
-            module.exit_json(changed=False, found=[change] if change else [])
-        asked = {"operation": "release", "declared": declared, "who": params["who"], "what": params["what"]}
-        result = ask(Path(declared["directory"]), asked, params["archive"], seconds(declared), run)
-    except (ReleaseError, OSError) as error:
-        module.fail_json(msg=str(error))
-    leave(module, result)
+    """Run the module."""
+    module = AnsibleModule(argument_spec=release.ARGUMENT_SPEC, supports_check_mode=True)
+    module.exit_json(**release.run(module))
 
 
 if __name__ == "__main__":

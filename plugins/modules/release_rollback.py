@@ -91,7 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
 from ansible_collections.dn42.compose.plugins.module_utils._release_cycle import declare_past
 from ansible_collections.dn42.compose.plugins.module_utils._release_history import History, present_id
-from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, leave, seconds
+from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, seconds, told
 
 
 def main() -> None:
@@ -131,7 +131,7 @@ def main() -> None:
         result = ask(directory, asked, None, seconds(declared), run)
     except (ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
-    leave(module, result)
+    module.exit_json(**told(module, result))
 
 
 if __name__ == "__main__":
