@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
     _VALID_ARGS = frozenset(("json", "peers"))
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Answer with `report`; failed when something is not as declared or a node was not reached."""
+        """Print the table; failed when something is not as declared or a node was not reached, with `report` when all is well."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         peers = boolean(self._task.args.get("peers", True))
@@ -33,7 +33,10 @@ class ActionModule(ActionBase):
         path = self._task.args.get("json")
         if path:
             write_atomically(Path(str(path)).expanduser(), (json.dumps(found, indent=2, sort_keys=True) + "\n").encode(), 0o644)
-        result.update(changed=False, failed=not found["ok"], msg=report.summary(nodes), report=found)
+        result.update(changed=False, failed=not found["ok"], msg=report.summary(nodes))
+        if found["ok"]:
+            # Ansible prints all of a failed result, and the table has just said it.
+            result["report"] = found
         return result
 
     @staticmethod

@@ -42,6 +42,12 @@ MAIN = "import sys\nfrom ansible_collections.dn42.compose.plugins.module_utils._
 UNIT = Path("/etc/systemd/system/dn42-release.service")
 # Beyond the waits that are declared: for checks, for Compose, for stopping containers (seconds).
 SLACK = 600
+# When a release has made a node worse: options of the modules release and release_rollback, documented in a fragment of the name.
+TOLERANCE_SPEC: Dict[str, Any] = {
+    "confirm_seconds": {"type": "int", "default": 180},
+    "lost_sessions": {"type": "int", "default": 0},
+    "lost_routes": {"type": "int", "default": 50},
+}
 GONE_AFTER = 5.0  # seconds without a unit and without a result
 
 Runner = Callable[[Sequence[str]], Tuple[int, str, str]]

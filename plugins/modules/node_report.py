@@ -43,7 +43,7 @@ report:
   description:
     - C(ok), and for each of C(nodes) C(reached), C(ok) and C(findings) with C(area), C(kind) and C(what).
     - C(kind) is V(drift) for what the next run of site.yml repairs, V(down) for what is as declared and does not work.
-  returned: always
+  returned: when everything is as declared; else the table says it, and the file O(json)
   type: dict
 """
 

@@ -14,6 +14,7 @@ description:
   - A release is checked by the images that will run it before it counts, and what can reload is never restarted.
   - A release that leaves the node worse than it was is undone by the node itself, also when the controller or its connection dies
     on the way. It runs as a systemd unit of the node; the module only waits for its result.
+extends_documentation_fragment: dn42.compose.release_tolerances
 author:
   - the dn42.compose contributors
 attributes:
@@ -54,18 +55,6 @@ options:
       - A node none of whose containers runs needs no permission. Containers of others in the network are named and refused in any case.
     type: bool
     default: false
-  confirm_seconds:
-    description: Seconds that sessions, routes, tunnels and the resolver may take to be as they were before.
-    type: int
-    default: 180
-  lost_sessions:
-    description: How many sessions that were established may be down after the release, and as many tunnels without a handshake. Those that it removes or shuts down do not count.
-    type: int
-    default: 0
-  lost_routes:
-    description: Percent of a session's routes of one family that may be gone after the release.
-    type: int
-    default: 50
   removal_limit:
     description: Percent of the node's tunnels that a release may remove without O(allow_removal). Up to two may go in any case.
     type: int

@@ -13,6 +13,7 @@ description:
     leaves the node worse than it is.
   - Secrets stay as they are on the node. Those that the old release was made with and that are others now are named in warnings.
   - The next run of C(site.yml) brings the node forward again to what the inventory says.
+extends_documentation_fragment: dn42.compose.release_tolerances
 author:
   - the dn42.compose contributors
 attributes:
@@ -35,18 +36,6 @@ options:
     description: Whether containers that run may be removed to make the Docker network anew, where the old release had other addresses.
     type: bool
     default: false
-  confirm_seconds:
-    description: Seconds that sessions, routes, tunnels and the resolver may take to be as they were before.
-    type: int
-    default: 180
-  lost_sessions:
-    description: How many sessions that were established may be down afterwards.
-    type: int
-    default: 0
-  lost_routes:
-    description: Percent of a session's routes of one family that may be gone afterwards.
-    type: int
-    default: 50
   who:
     description: Set by the action plugin, who goes back from where, for the node's history.
     type: str
@@ -91,7 +80,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
 from ansible_collections.dn42.compose.plugins.module_utils._release_cycle import declare_past
 from ansible_collections.dn42.compose.plugins.module_utils._release_history import History, present_id
-from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, seconds, told
+from ansible_collections.dn42.compose.plugins.module_utils._release_unit import TOLERANCE_SPEC, ask, seconds, told
 
 
 def main() -> None:
@@ -101,9 +90,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "to": {"type": "str", "default": ""},
             "renumber": {"type": "bool", "default": False},
-            "confirm_seconds": {"type": "int", "default": 180},
-            "lost_sessions": {"type": "int", "default": 0},
-            "lost_routes": {"type": "int", "default": 50},
+            **TOLERANCE_SPEC,
             "who": {"type": "str"},
         },
         supports_check_mode=True,

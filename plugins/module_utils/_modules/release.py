@@ -17,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dn42.compose.plugins.module_utils._release import Node, ReleaseError
 from ansible_collections.dn42.compose.plugins.module_utils._release_history import History
 from ansible_collections.dn42.compose.plugins.module_utils._release_transaction import Transaction
-from ansible_collections.dn42.compose.plugins.module_utils._release_unit import ask, missing_parts, seconds, told
+from ansible_collections.dn42.compose.plugins.module_utils._release_unit import TOLERANCE_SPEC, ask, missing_parts, seconds, told
 
 
 def inspect(node: Node) -> Tuple[List[Dict[str, Any]], List[str]]:
@@ -44,9 +44,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "bridge": {"type": "str"},
     "wait": {"type": "int", "default": 120},
     "renumber": {"type": "bool", "default": False},
-    "confirm_seconds": {"type": "int", "default": 180},
-    "lost_sessions": {"type": "int", "default": 0},
-    "lost_routes": {"type": "int", "default": 50},
+    **TOLERANCE_SPEC,
     "removal_limit": {"type": "int", "default": 50},
     "allow_removal": {"type": "bool", "default": False},
     "network_only": {"type": "bool", "default": False},

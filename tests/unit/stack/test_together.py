@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.dn42.compose.plugins.doc_fragments import release_tolerances
 from ansible_collections.dn42.compose.plugins.module_utils import _action, _together
+
+COLLECTION = "ansible_collections.dn42.compose.plugins"
 
 SPEC = {"wanted": {"type": "int", "required": True}, "guard_check": {"type": "str", "default": ""}, "archive": {"type": "str", "no_log": True}}
 
@@ -83,3 +88,18 @@ def test_what_failed_beside_a_module_fails_it_with_its_words() -> None:
     }
     assert _action.with_others({"failed": True, "msg": "no"}, others)["msg"] == "no\ndaemon.json is broken"
     assert "failed" not in _action.with_others({"changed": True}, {"node_state": {"changed": True}})
+
+
+@pytest.mark.parametrize("name", _together.NAMES)
+def test_options_are_documented_as_they_are_taken(name: str) -> None:
+    documentation = yaml.safe_load(importlib.import_module(f"{COLLECTION}.modules.{name}").DOCUMENTATION)
+    options = documentation["options"]
+    if documentation.get("extends_documentation_fragment") == "dn42.compose.release_tolerances":
+        options = {**options, **yaml.safe_load(release_tolerances.ModuleDocFragment.DOCUMENTATION)["options"]}
+    assert shape(options, "suboptions") == shape(_together.implementation(name).ARGUMENT_SPEC, "options")
+
+
+def shape(options: dict[str, Any], inner: str) -> dict[str, Any]:
+    """Name, type, default and choices of options, and those of the options in them."""
+    kept = ("type", "elements", "default", "choices", "required")
+    return {name: {**{key: option[key] for key in kept if key in option}, "in it": shape(option.get(inner) or {}, inner)} for name, option in options.items()}
