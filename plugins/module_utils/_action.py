@@ -84,12 +84,13 @@ def together(
 def with_others(result: Dict[str, Any], others: Mapping[str, Dict[str, Any]]) -> Dict[str, Any]:
     """A module's result with those of the modules that were asked beside it, as `also`. What failed beside it fails it, and says why."""
     warnings = [*result.get("warnings", []), *[text for other in others.values() for text in other.get("warnings", [])]]
-    failures = [str(other.get("msg")) for other in others.values() if other.get("failed")]
+    # An exchange that failed as a whole says the same for each.
+    failures = list(dict.fromkeys(str(other.get("msg")) for other in others.values() if other.get("failed") and other.get("msg") != result.get("msg")))
     joined = {**result, "also": {name: {**other, "warnings": []} for name, other in others.items()}}
     if warnings:
         joined["warnings"] = warnings
     if failures:
-        joined.update(failed=True, msg="\n".join([str(result["msg"]), *failures] if result.get("failed") else failures))
+        joined.update(failed=True, msg="\n".join([*([str(result["msg"])] if result.get("failed") else []), *failures]))
     return joined
 
 

@@ -87,6 +87,8 @@ def test_what_failed_beside_a_module_fails_it_with_its_words() -> None:
         "also": {"docker_daemon": {**others["docker_daemon"], "warnings": []}, "node_state": {"changed": False, "warnings": []}},
     }
     assert _action.with_others({"failed": True, "msg": "no"}, others)["msg"] == "no\ndaemon.json is broken"
+    lost = {"failed": True, "msg": "no python"}
+    assert _action.with_others(lost, {"node_state": dict(lost), "docker_daemon": dict(lost)})["msg"] == "no python"
     assert "failed" not in _action.with_others({"changed": True}, {"node_state": {"changed": True}})
 
 
