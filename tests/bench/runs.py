@@ -111,13 +111,14 @@ def one_node(runs: Runs, lab: Lab, real: Sequence[dict[str, Any]]) -> dict[int, 
         changing = runs.seconds(SITE, "--limit", NODE)
         second = runs.compared(f"{count} peers: second run", "--limit", NODE)
         runs.row(f"{count} peers: the run that brought them", changing, second.floor)
-        before = lab.ages(NODE)
+        before, interfaces = lab.ages(NODE), lab.interfaces(NODE)
         runs.inventory.set(NODE, dn42_peers=peers(real, count + 1))
         added = runs.row(f"{count} peers: one peer more", runs.seconds(SITE, "--limit", NODE), second.floor)
         after = lab.ages(NODE)
         moved = sorted(name for name, age in before.items() if after.get(name) != age)
+        moved += sorted(interfaces.items() - lab.interfaces(NODE).items())
         if moved or len(after) != len(before) + 1:
-            sys.exit(f"one peer more, and other sessions did not keep their age: {', '.join(moved)}")
+            sys.exit(f"one peer more, and others did not stay as they were: {moved}")
         found[count] = (second, added)
     return found
 

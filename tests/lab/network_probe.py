@@ -109,6 +109,10 @@ class Lab:
         """Run a program of the host in the network namespace of the node's router."""
         return self.run(node, "nsenter", f"--net=/proc/{self.router_pid(node)}/ns/net", *argv, check=check)
 
+    def interfaces(self, node: str) -> dict[str, int]:
+        """{name: index} of the interfaces of a node's router. An interface that is made anew gets another index."""
+        return {link["ifname"]: link["ifindex"] for link in json.loads(self.in_router(node, "ip", "-json", "link").stdout)}
+
     def container_starts(self, node: str) -> dict[str, str]:
         """{container: when it was started} of a node's containers of ours."""
         names = self.run(node, "docker", "ps", "--all", "--filter", "label=com.docker.compose.project=dn42", "--format", "{{.Names}}").stdout.split()
