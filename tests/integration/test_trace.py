@@ -44,6 +44,19 @@ def state(lab: Lab) -> str:
     return lab.run(NODE, "sh", "-c", LOOK).stdout
 
 
+def settled_state(lab: Lab) -> str:
+    """The state when Docker has put everything back after a reload of firewalld: nothing has changed for three seconds."""
+    readings = [state(lab)]
+
+    def same() -> bool:
+        readings.append(state(lab))
+        return readings[-1] == readings[-2]
+
+    time.sleep(3)
+    wait_for("Docker's rules after the reload", same, 60, 3)
+    return readings[-1]
+
+
 def tracing_processes(lab: Lab) -> list[str]:
     """Lines of ps with the parent's id, one for each process that a trace has started."""
     listed = lab.run(NODE, "ps", "axwwo", "ppid,args").stdout.splitlines()
@@ -168,7 +181,7 @@ def test_forwarding_off_is_recognised(lab: Lab) -> None:
 def test_firewalld_reverse_path_is_recognised(lab: Lab, before: list[str]) -> None:
     """The answer comes back as far as the host's bridge, and firewalld's rule is named with its text."""
     with strict_firewalld(lab):
-        faulty = state(lab)
+        faulty = settled_state(lab)
         shown = trace(BEHIND_PEER)
         assert state(lab) == faulty
     # After a reload of firewalld Docker puts the same rules back, those of its networks in an order of its own.
@@ -180,7 +193,7 @@ def test_firewalld_reverse_path_is_recognised(lab: Lab, before: list[str]) -> No
         return True
 
     wait_for("all rules again", all_there, 30)
-    before.append(state(lab))
+    before.append(settled_state(lab))
     assert "Result: no answer. firewalld IPv6_rpfilter" in shown
     assert "where: namespace host, table inet firewalld, chain filter_PREROUTING" in shown
     assert "rule:  meta nfproto ipv6 fib saddr . mark . iif oif missing drop" in shown
