@@ -95,7 +95,7 @@ bench-outage: setup ## How long traffic stops when a node dies, in a lab of thre
 	@$(PHASE) "Bench of outages" env DN42_LAB=outage python tests/bench/outage.py
 	@DN42_LAB=outage $(LAB) down
 
-bench: bench-plan bench-runs ## Speed of the address plan and of runs, as ratios in one run each; with its own lab, half an hour
+bench: bench-plan bench-runs ## Speed of the address plan and of runs, as ratios in one run each; with its own lab, twenty minutes
 
 bench-plan: setup ## Speed of the address plan alone
 	@$(PHASE) "Bench of the address plan" python tests/bench/address_plan.py
