@@ -2,21 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Controller side of dn42.compose.firewalld_settings: sent as part of `together`, which the run has packed already."""
+"""Controller side of dn42.compose.firewalld_settings."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
-
-from ansible.plugins.action import ActionBase
-from ansible_collections.dn42.compose.plugins.module_utils._action import plain, together
+from ansible_collections.dn42.compose.plugins.module_utils._action import OnePart
 
 
-class ActionModule(ActionBase):
-    """Run the module."""
+class ActionModule(OnePart):
+    """Runs on the node."""
 
-    def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
-        """Answer as the module does."""
-        result = super().run(tmp, task_vars)
-        result.update(together(self, {"firewalld_settings": plain(self._task.args)}, task_vars or {})["firewalld_settings"])
-        return result
+    PART = "firewalld_settings"

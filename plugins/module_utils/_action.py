@@ -14,7 +14,7 @@ import getpass
 import os
 import socket
 import tempfile
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
@@ -79,6 +79,18 @@ def together(
     answer = action._execute_module(module_name="dn42.compose.together", module_args=request, task_vars=task_vars)
     # An exchange that failed is a failure of everything in it.
     return answer["answers"] if "answers" in answer else {name: dict(answer) for name in parts}
+
+
+class OnePart(ActionBase):
+    """The action of a module that is sent as the only part of `together`, which the run may have packed already."""
+
+    PART = ""
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Answer as the module does."""
+        result = super().run(tmp, task_vars)
+        result.update(together(self, {self.PART: plain(self._task.args)}, task_vars or {})[self.PART])
+        return dict(result)
 
 
 def with_others(result: Dict[str, Any], others: Mapping[str, Dict[str, Any]]) -> Dict[str, Any]:
