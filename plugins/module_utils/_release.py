@@ -43,6 +43,7 @@ ROUTER = "router"  # the service role whose tunnels are protected, and that is a
 RESOLVER = "dns"  # the service role that answers names
 # Fewer removed tunnels than this need no permission, whatever their share (tunnels).
 FEW_TUNNELS = 3
+TAKE_DOWN_WAIT = 30.0  # seconds for Docker to end what a killed release had told it to do
 _IMAGE = re.compile(r"^(dn42-[a-z0-9-]+):[0-9a-f]{12}$")
 
 # Runs a command, answers (exit status, output, error output).
@@ -392,16 +393,34 @@ class Node:
         return done
 
     def take_down(self) -> List[str]:
-        """Remove the node's containers and its network, which Compose then makes anew. Volumes stay."""
+        """Remove the node's containers and its network, which Compose then makes anew. Volumes stay. Raises ReleaseError.
+
+        After a release that was killed Docker may still be at work on the very same: an error counts when something is left.
+        """
+        containers = self._own_containers()
+        deadline = time.monotonic() + TAKE_DOWN_WAIT
+        while True:
+            problems = self._remove(self._own_containers())
+            if not problems or not (self._own_containers() or self._live_network()):
+                return [f"network {self.network['name']} removed, with {len(containers)} containers"]
+            if time.monotonic() > deadline:
+                raise ReleaseError("\n".join(["the node's network cannot be removed; run again to go on from here:", *problems]))
+            time.sleep(1)
+
+    def _own_containers(self) -> List[str]:
+        """Ids of all containers of the project."""
         label = f"label={docker_network.PROJECT_LABEL}={self.project}"
-        _code, out, _err = self.run([str(self.docker), "ps", "--all", "--quiet", "--filter", label])
-        containers = out.split()
+        return self.run([str(self.docker), "ps", "--all", "--quiet", "--filter", label])[1].split()
+
+    def _remove(self, containers: Sequence[str]) -> List[str]:
+        """Stop and remove these containers, then the network; what Docker refused."""
         commands = [["stop", *containers], ["rm", "--force", *containers]] if containers else []
+        problems = []
         for command in [*commands, ["network", "rm", self.network["name"]]]:
             code, out, err = self.run([str(self.docker), *command])
             if code != 0:
-                raise ReleaseError(f"`docker {' '.join(command)}` failed; run again to go on from here:\n{(out + err).strip()}")
-        return [f"network {self.network['name']} removed, with {len(containers)} containers"]
+                problems.append(f"`docker {' '.join(command)}` failed: {(out + err).strip()}")
+        return problems
 
     def _start_newcomers(self) -> List[str]:
         """On a node that routes, services without a container come first: a router that is told to judge by ROAs needs who fetches them."""

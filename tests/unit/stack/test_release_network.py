@@ -127,6 +127,40 @@ def test_a_network_as_declared_is_nobodys_business(tmp_path: Path, live: dict[st
     assert node(tmp_path, live, RUNNING + "probe\t\trunning\n", renumber=False).network_change() is None
 
 
+class BusyEngine:
+    """An engine that still removes what a release had told it before it was killed: each command fails, and things go by themselves."""
+
+    def __init__(self, stays: bool = False) -> None:
+        self.left = {"containers": "c1\n", "network": "dn42"}
+        self.stays = stays
+
+    def __call__(self, command: Sequence[str]) -> tuple[int, str, str]:
+        words = list(command)[1:]
+        if words[:2] == ["network", "inspect"]:
+            return (0, json.dumps([OTHER]), "") if self.left["network"] else (1, "[]", "no such network")
+        if words[0] == "ps":
+            return 0, self.left["containers"], ""
+        if words[0] == "rm":
+            self.left["containers"] = ""
+        if words[0] == "network" and not self.stays:
+            self.left["network"] = ""
+        return 1, "", "Error response from daemon: network dn42 not found"
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_an_error_counts_when_something_is_left(tmp_path: Path, stays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker had removed the network between the question and the command, and the node stayed without containers."""
+    monkeypatch.setattr(_release, "TAKE_DOWN_WAIT", 0.0)
+    monkeypatch.setattr(_release.time, "sleep", lambda seconds: None)
+    busy = node(tmp_path, OTHER, RUNNING, renumber=True)
+    busy.run = BusyEngine(stays)
+    if not stays:
+        assert busy.take_down() == ["network dn42 removed, with 1 containers"]
+        return
+    with pytest.raises(_release.ReleaseError, match=r"cannot be removed; run again to go on from here:\n(.*\n)*`docker network rm dn42` failed"):
+        busy.take_down()
+
+
 def test_containers_go_before_their_network(tmp_path: Path) -> None:
     commands: list[list[str]] = []
     node(tmp_path, OTHER, RUNNING, renumber=True, commands=commands).take_down()
