@@ -398,11 +398,13 @@ class Node:
         After a release that was killed Docker may still be at work on the very same: an error counts when something is left.
         """
         containers = self._own_containers()
+        found = len(containers)
         deadline = time.monotonic() + TAKE_DOWN_WAIT
         while True:
-            problems = self._remove(self._own_containers())
-            if not problems or not (self._own_containers() or self._live_network()):
-                return [f"network {self.network['name']} removed, with {len(containers)} containers"]
+            problems = self._remove(containers)
+            containers = self._own_containers() if problems else []
+            if not problems or not (containers or self._live_network()):
+                return [f"network {self.network['name']} removed, with {found} containers"]
             if time.monotonic() > deadline:
                 raise ReleaseError("\n".join(["the node's network cannot be removed; run again to go on from here:", *problems]))
             time.sleep(1)
